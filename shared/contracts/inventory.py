@@ -1,0 +1,167 @@
+"""What inventory publishes: AI assets and their life."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from shared.contracts.envelope import Contract, Event
+
+
+class AssetType(StrEnum):
+    FOUNDATION_MODEL = "foundation_model"
+    FINE_TUNED_MODEL = "fine_tuned_model"
+    EMBEDDING_MODEL = "embedding_model"
+    VECTOR_DATABASE = "vector_database"
+    TRAINING_DATASET = "training_dataset"
+    EVALUATION_DATASET = "evaluation_dataset"
+    AI_AGENT = "ai_agent"
+    API_ENDPOINT = "api_endpoint"
+    GUARDRAIL_CONFIG = "guardrail_config"
+    PROMPT_TEMPLATE = "prompt_template"
+    MCP_SERVER = "mcp_server"
+    API_CREDENTIAL = "api_credential"
+    INTEGRATION = "integration"
+
+
+class DataClassification(StrEnum):
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    CONFIDENTIAL = "confidential"
+    RESTRICTED = "restricted"
+    REGULATED = "regulated"
+
+
+class DeploymentEnvironment(StrEnum):
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    RESEARCH = "research"
+
+
+class RegulatoryScope(StrEnum):
+    NONE = "none"
+    GDPR = "gdpr"
+    HIPAA = "hipaa"
+    SOX = "sox"
+    EU_AI_ACT_HIGH_RISK = "eu_ai_act_high_risk"
+    EU_AI_ACT_LIMITED_RISK = "eu_ai_act_limited_risk"
+    PCI_DSS = "pci_dss"
+    CCPA = "ccpa"
+
+
+class NetworkExposure(StrEnum):
+    INTERNAL = "internal"
+    VPC = "vpc"
+    PUBLIC = "public"
+
+
+class Lifecycle(StrEnum):
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+    RETIRED = "retired"
+
+
+class AssetSnapshot(Contract):
+    """An asset as it stands after a change. `version` grows by one a change; projections do not touch it."""
+
+    asset_id: UUID
+    version: int
+    name: str
+    asset_type: AssetType
+    description: str = ""
+    owner_team: str = ""
+    owner_email: str = ""
+    data_classification: DataClassification = DataClassification.INTERNAL
+    deployment_env: DeploymentEnvironment = DeploymentEnvironment.DEVELOPMENT
+    regulatory_scope: tuple[RegulatoryScope, ...] = ()
+    model_provider: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    is_self_hosted: bool = False
+    parameter_count: str | None = None
+    source_url: str | None = None
+    license_type: str | None = None
+    last_security_review: date | None = None
+    sbom_available: bool = False
+    api_endpoint: str | None = None
+    cloud_provider: str | None = None
+    cloud_region: str | None = None
+    network_exposure: NetworkExposure = NetworkExposure.INTERNAL
+    upstream_assets: tuple[UUID, ...] = ()
+    downstream_assets: tuple[UUID, ...] = ()
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
+    compliance_status: str = "unreviewed"
+    purpose: str = ""
+    authorized_tools: tuple[str, ...] = ()
+    registered_date: datetime
+
+
+class AssetEvent(Event):
+    """Something happened to an asset; the snapshot says how it stands now."""
+
+    SUBJECT: ClassVar[str] = "asset.asset_id"
+
+    asset: AssetSnapshot
+
+
+class AssetRegistered(AssetEvent):
+    """An AI asset entered the inventory. Exactly one per asset_id."""
+
+    TYPE: ClassVar[str] = "ev.inventory.asset.registered.v1"
+
+
+class AssetUpdated(AssetEvent):
+    """Fields of an asset changed; `changed` names them."""
+
+    TYPE: ClassVar[str] = "ev.inventory.asset.updated.v1"
+
+    changed: tuple[str, ...] = ()
+
+
+class AssetReviewed(AssetEvent):
+    """A security review of an asset was recorded."""
+
+    TYPE: ClassVar[str] = "ev.inventory.asset.reviewed.v1"
+
+    reviewer: str
+    outcome: str
+
+
+class AssetQuarantined(AssetEvent):
+    """An asset was taken out of use until released."""
+
+    TYPE: ClassVar[str] = "ev.inventory.asset.quarantined.v1"
+
+    reason: str
+    actor: str
+
+
+class AssetReleased(AssetEvent):
+    """A quarantined asset may be used again."""
+
+    TYPE: ClassVar[str] = "ev.inventory.asset.released.v1"
+
+    reason: str
+    actor: str
+
+
+class AssetRetired(AssetEvent):
+    """An asset left the estate for good; its registration key is free again."""
+
+    TYPE: ClassVar[str] = "ev.inventory.asset.retired.v1"
+
+    reason: str
+    actor: str
+
+
+ASSET_EVENTS: tuple[type[AssetEvent], ...] = (
+    AssetRegistered,
+    AssetUpdated,
+    AssetReviewed,
+    AssetQuarantined,
+    AssetReleased,
+    AssetRetired,
+)
