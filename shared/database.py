@@ -1,0 +1,133 @@
+"""PostgreSQL through SQLAlchemy Core and asyncpg, with the time limits that keep one bad statement from spreading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+import sqlalchemy.exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+Tx = AsyncConnection
+"""A connection inside a transaction that somebody above us opened and will end."""
+
+STATEMENT_TIMEOUT_MS = 5_000
+LOCK_TIMEOUT_MS = 2_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+
+
+def asyncpg_dsn(url: str) -> str:
+    """The URL as asyncpg itself takes it."""
+    return url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+def is_outage(error: BaseException) -> bool:
+    """True when the database could not be reached or was too busy: the statement may be tried again.
+
+    An error of the statement itself (a constraint, bad data, a bug) is none.
+    """
+    if isinstance(error, sqlalchemy.exc.TimeoutError | ConnectionError | asyncio.TimeoutError):
+        return True
+    if isinstance(error, sqlalchemy.exc.DBAPIError):
+        if error.connection_invalidated:
+            return True
+        return error.orig is not None and is_outage(error.orig.__cause__ or error.orig)
+    if isinstance(error, asyncpg.InterfaceError):
+        # asyncpg's word for a connection that is closed or was closed under a running statement.
+        return "closed" in str(error) or "released" in str(error) or "terminated" in str(error)
+    return isinstance(
+        error,
+        asyncpg.PostgresConnectionError
+        | asyncpg.CannotConnectNowError
+        | asyncpg.TooManyConnectionsError
+        | asyncpg.AdminShutdownError
+        | asyncpg.CrashShutdownError
+        | asyncpg.IdleInTransactionSessionTimeoutError
+        | asyncpg.QueryCanceledError
+        | asyncpg.LockNotAvailableError
+        | asyncpg.DeadlockDetectedError
+        | asyncpg.SerializationError
+        | asyncpg.DiskFullError
+        | asyncpg.InternalClientError
+        | OSError,
+    )
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The driver's own exception below SQLAlchemy's wrapping, for telling constraints apart."""
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+class Database:
+    """One service's database: a pool, and transactions on it."""
+
+    def __init__(self, url: str, *, name: str, pool_size: int = 8) -> None:
+        self.dsn = asyncpg_dsn(url)
+        self.name = name
+        self.engine: AsyncEngine = create_async_engine(
+            self.dsn.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=3,
+            # No pre-ping: a broken connection invalidates the whole pool at its first error, which is answered with
+            # 503; a ping would cost every statement a round trip.
+            pool_pre_ping=False,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": 3,
+                "server_settings": {
+                    "application_name": name,
+                    "jit": "off",
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "lock_timeout": str(LOCK_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                },
+            },
+        )
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Tx]:
+        """A transaction: committed at the end of the block, rolled back by any exception."""
+        async with self.engine.begin() as tx:
+            try:
+                yield tx
+            except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                # Raised below `driver()`, past SQLAlchemy: it has to be told that the connection is gone.
+                if (await driver(tx)).is_closed():
+                    await tx.invalidate()
+                raise
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Tx]:
+        """A connection for reading: nothing written through it lasts."""
+        async with self.engine.connect() as connection:
+            yield connection
+
+    async def connect_alone(self, **server_settings: str) -> asyncpg.Connection[Any]:
+        """A connection outside the pool, for locks and LISTEN; the caller closes it."""
+        return await asyncpg.connect(
+            self.dsn, timeout=3, server_settings={"application_name": f"{self.name}-alone", **server_settings}
+        )
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+async def driver(tx: Tx) -> asyncpg.Connection[Any]:
+    """asyncpg's connection under `tx`, for COPY, arrays and executemany, which SQLAlchemy does not reach.
+
+    SQLAlchemy sends BEGIN with the first statement that goes through it; one that goes past it must not be the first,
+    or it would commit by itself. So the transaction is started here, through the adapter's own (private) method.
+    """
+    raw = await tx.get_raw_connection()
+    adapter: Any = raw.dbapi_connection
+    if adapter._transaction is None and not adapter._connection.is_closed():
+        await adapter._start_transaction()
+    return adapter._connection  # type: ignore[no-any-return]  # SQLAlchemy types every driver's connection as Any

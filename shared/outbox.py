@@ -1,0 +1,60 @@
+"""Events leave a service through its outbox: written in the transaction of their cause, published by the relay.
+
+Nothing else publishes. See docs/decisions/0003-one-writer-streams.md for why the stream holds each event exactly once.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+import sqlalchemy as sa
+import uuid_utils.compat as uuid_utils
+from sqlalchemy.dialects.postgresql import BYTEA, TIMESTAMP
+
+from shared import telemetry
+from shared.backbone import metadata
+from shared.contracts.envelope import Event, encode
+from shared.database import Tx, driver
+
+outbox_table = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("seq", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("event_id", sa.Uuid, nullable=False, unique=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("aggregate_id", sa.Text, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("payload", BYTEA, nullable=False),
+    sa.Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("published_at", TIMESTAMP(timezone=True)),
+    sa.Index("outbox_unpublished", "seq", postgresql_where=sa.text("published_at IS NULL")),
+)
+
+replaying: ContextVar[bool] = ContextVar("replaying", default=False)
+"""True while state is rebuilt from history: what was announced once is not announced again."""
+
+_INSERT = "INSERT INTO outbox (event_id, type, aggregate_id, version, payload) VALUES ($1, $2, $3, $4, $5)"
+_INSERT_MANY = (
+    "INSERT INTO outbox (event_id, type, aggregate_id, version, payload) "
+    "SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])"
+)
+
+
+async def add(tx: Tx, *events: Event) -> None:
+    """Announce `events`, in this order, if and when `tx` commits.
+
+    Take the aggregate's row lock before you call this: then the outbox's order is the order of versions.
+    """
+    if not events or replaying.get():
+        return
+    traceparent = telemetry.traceparent()
+    connection = await driver(tx)
+    rows = [
+        (event_id := uuid_utils.uuid7(), event.TYPE, event.aggregate_id, event.version)
+        + (encode(event, event_id=event_id, traceparent=traceparent),)
+        for event in events
+    ]
+    if len(rows) == 1:
+        await connection.execute(_INSERT, *rows[0])
+    else:
+        await connection.execute(_INSERT_MANY, *(list(column) for column in zip(*rows, strict=True)))
