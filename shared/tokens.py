@@ -135,14 +135,14 @@ class Verifier:
                 audience=self._audience,
                 issuer=named,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
+                options={"require": ["exp", "iat", "sub", "aud", "iss", "teams"]},
             )
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not valid: {error}") from error
         scopes = frozenset(str(claims.get("scope", "")).split())
         if "*" not in issuer.scopes:
             scopes &= issuer.scopes
-        teams = claims.get("teams")
+        teams = claims["teams"]
         caller = Caller(
             subject=claims["sub"],
             kind=str(claims.get("kind", "service")),
