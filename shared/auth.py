@@ -45,8 +45,7 @@ ROLES: dict[str, frozenset[str]] = {
     "viewer": _READ,
     "analyst": _ANALYST,
     "responder": _ANALYST | {"detection:write", "detection:respond", "inventory:respond", "access:respond"},
-    "engineer": _READ
-    | {"inventory:write", "detection:inspect", "detection:write", "risk:write", "governance:write"},
+    "engineer": _READ | {"inventory:write", "detection:inspect", "detection:write", "risk:write", "governance:write"},
     "approver": _READ | {"governance:write", "governance:approve"},
     "admin": SCOPES,
     "ingest": frozenset({"detection:inspect", "telemetry:write"}),

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
-from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -72,13 +73,15 @@ class SecuredRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Any]:
         scope = auth.scope_of(self.endpoint)
         if scope is None:
-            raise UndeclaredScope(f"{self.path} ({self.endpoint.__module__}.{self.endpoint.__name__}) declares no scope")
+            raise UndeclaredScope(
+                f"{self.path} ({self.endpoint.__module__}.{self.endpoint.__name__}) declares no scope"
+            )
         inner: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
         own_limit: int | None = getattr(self.endpoint, "body_limit_bytes", None)
         reads_body = self.body_field is not None
-        flat = get_flat_dependant(self.dependant)
-        many = {field.alias for field in flat.query_params if "list[" in str(field.field_info.annotation)}
-        known = {field.alias for field in flat.query_params}
+        queries = [field for field in get_flat_params(self.dependant) if isinstance(field.field_info, Query)]
+        many = {field.alias for field in queries if "list[" in str(field.field_info.annotation)}
+        known = {field.alias for field in queries}
 
         async def handle(request: Request) -> Response:
             if scope != auth.PUBLIC:

@@ -74,7 +74,9 @@ def _page(
     ] = None,
 ) -> PageRequest:
     secret: bytes = request.app.state.runtime.cursor_key
-    filters = sorted((name, value) for name, value in request.query_params.multi_items() if name not in ("limit", "cursor"))
+    filters = sorted(
+        (name, value) for name, value in request.query_params.multi_items() if name not in ("limit", "cursor")
+    )
     list_name = hashlib.sha256(orjson.dumps([request.url.path, filters])).digest()
     after = _decode(secret, list_name, cursor) if cursor else None
     return PageRequest(limit, after, secret, list_name)

@@ -74,7 +74,11 @@ def document(
     status: int, *, type: str = "about:blank", title: str | None = None, detail: str | None = None, **extra: Any
 ) -> dict[str, Any]:
     """A problem as the JSON object that is sent, with the trace it happened in."""
-    body: dict[str, Any] = {"type": type, "title": title or _TITLES.get(status, "The request failed."), "status": status}
+    body: dict[str, Any] = {
+        "type": type,
+        "title": title or _TITLES.get(status, "The request failed."),
+        "status": status,
+    }
     if detail:
         body["detail"] = detail
     body.update({name: value for name, value in extra.items() if value not in (None, [])})
@@ -168,6 +172,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.DomainError, on_refusal)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    # SQLAlchemy's and asyncpg's errors get handlers of their own, since Starlette re-raises what only `Exception` catches.
+    # These get handlers of their own, since Starlette re-raises what only the handler of `Exception` catches.
     for kind in (sqlalchemy.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Exception):
         app.add_exception_handler(kind, on_fault)

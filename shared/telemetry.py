@@ -62,7 +62,7 @@ def configure(service: str, *, otlp_endpoint: str, log_level: str, processor: Sp
     if processor is not None:
         _provider.add_span_processor(processor)
     if otlp_endpoint:
-        # Imported here: the exporter brings requests and protobuf, 15 MB that an installation without one should not hold.
+        # Imported here: it brings requests and protobuf, 15 MB that a process without a collector should not hold.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 

@@ -29,7 +29,7 @@ LENGTH_LIMIT_BYTES = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what for. `teams` None means the whole organisation; an empty set sees nothing that has an owner."""
+    """Who asks, and what for. `teams` None is the whole organisation; an empty set sees nothing that has an owner."""
 
     subject: str
     kind: str

@@ -1,6 +1,6 @@
 """One request's unit of work: the one transaction, with the Idempotency-Key that makes it happen once.
 
-    return await work.run(lambda tx: application.register(tx, asset), lambda asset: reply(AssetView.of(asset), status=201))
+    return await work.run(lambda tx: application.register(tx, asset), lambda done: reply(View.of(done), status=201))
 
 The reply is stored in the same transaction as its effects (draft-ietf-httpapi-idempotency-key-header-06), so a client
 that saw its connection break can ask again with the same key and gets what happened the first time.
@@ -55,7 +55,7 @@ class KeyReused(Invalid):
     """This Idempotency-Key was used for a different request."""
 
 
-class _Replay(Exception):
+class _Replayed(Exception):  # noqa: N818  # not an error
     """Leaves the transaction: the work was done before, and this is what was answered."""
 
     def __init__(self, response: Response) -> None:
@@ -94,7 +94,7 @@ class UnitOfWork:
                 response = answer(await use_case(tx))
                 if self._key is not None:
                     await self._remember(tx, self._key, response)
-        except _Replay as replay:
+        except _Replayed as replay:
             return replay.response
         return response
 
@@ -102,9 +102,7 @@ class UnitOfWork:
         return {"caller": self.caller.subject, "route": f"{self._request.method} {self._request.url.path}", "key": key}
 
     async def _claim(self, tx: Tx, key: str) -> None:
-        fingerprint = hashlib.sha256(
-            self._request.scope["query_string"] + b"\0" + await self._request.body()
-        ).digest()
+        fingerprint = hashlib.sha256(self._request.scope["query_string"] + b"\0" + await self._request.body()).digest()
         claim = insert(idempotency_table).values(**self._identity(key), fingerprint=fingerprint)
         try:
             # Waits for a twin in flight: it commits (then this finds its reply), fails (then this goes on), or takes
@@ -120,7 +118,7 @@ class UnitOfWork:
         if bytes(stored.fingerprint) != fingerprint:
             raise KeyReused("send a new key with a new request", field="Idempotency-Key")
         headers = dict(stored.headers) | {"Idempotent-Replayed": "true"}
-        raise _Replay(Response(bytes(stored.body), stored.status, headers))
+        raise _Replayed(Response(bytes(stored.body), stored.status, headers))
 
     async def _remember(self, tx: Tx, key: str, response: Response) -> None:
         headers = {name: value for name, value in response.headers.items() if name != "content-length"}

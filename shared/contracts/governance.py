@@ -213,7 +213,7 @@ class FindingChanged(Event):
 
 
 class ReviewSnapshot(Contract):
-    """A review that is owed: of an asset's security, a policy or a control's evidence. status: due, completed, cancelled."""
+    """A review that is owed: of an asset's security, a policy or evidence. status: due, completed or cancelled."""
 
     review_id: UUID
     version: int

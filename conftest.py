@@ -1,0 +1,3 @@
+"""All tests share the backbone's fixtures."""
+
+pytest_plugins = ["shared.testing"]
