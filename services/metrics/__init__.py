@@ -1,0 +1,1 @@
+"""Metrics: the program's numbers, built from what the other services announce."""

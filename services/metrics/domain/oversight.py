@@ -1,0 +1,138 @@
+"""What governance adds to the program's counts: acceptances, red teaming, reviews owed, policies, decisions.
+
+Each of its messages says everything about its thing, so what the thing counts for is a function of the latest message
+alone, and an `Entry` is all that has to be remembered of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import singledispatch
+
+from services.metrics.domain.ledger import (
+    ALWAYS,
+    Counter,
+    Share,
+    Step,
+    Steps,
+    minute_after,
+    minute_of,
+    minute_of_day,
+    until,
+)
+from shared.contracts.envelope import Event
+from shared.contracts.governance import (
+    AcceptanceEvent,
+    AcceptanceGranted,
+    AppetiteChanged,
+    DecisionRecorded,
+    EngagementChanged,
+    FindingChanged,
+    PolicyApproved,
+    ReviewChanged,
+)
+
+# Words of the contracts' `kind` and `status` fields.
+RISK_ACCEPTANCE = "risk"
+NOT_CONDUCTED = frozenset({"planned", "cancelled"})
+REMEDIATED = "remediated"
+OWED_FINDINGS = frozenset({"open", "retest"})
+OWED_REVIEW = "due"
+CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one thing of governance counts for, by its latest message."""
+
+    kind: str
+    key: str
+    version: int
+    minute: int
+    share: Share
+
+    def not_before(self, earlier: Entry) -> Entry:
+        """The same, booked no earlier than what it replaces was."""
+        return self if self.minute >= earlier.minute else replace(self, minute=earlier.minute)
+
+
+def entry_of(event: Event) -> Entry:
+    """Read one of governance's messages.
+
+    Raises:
+        NotImplementedError: the message is about something that no figure counts.
+    """
+    kind, team, steps = _counts(event)
+    return Entry(kind, event.aggregate_id, event.version, minute_of(event.occurred_at), Share(team, steps))
+
+
+@singledispatch
+def _counts(event: Event) -> tuple[str, str, Steps]:
+    raise NotImplementedError(f"no figure counts {type(event).__name__}")
+
+
+@_counts.register
+def _acceptance(event: AcceptanceEvent) -> tuple[str, str, Steps]:
+    """In force from its granting until it expires, is revoked or is refused."""
+    acceptance = event.acceptance
+    counter = Counter.RISK_ACCEPTANCES if acceptance.kind == RISK_ACCEPTANCE else Counter.POLICY_EXCEPTIONS
+    granted = isinstance(event, AcceptanceGranted)
+    steps = until(ALWAYS, minute_after(acceptance.expires_at), counter) if granted else ()
+    return "acceptance", acceptance.owner_team, steps
+
+
+@_counts.register
+def _engagement(event: EngagementChanged) -> tuple[str, str, Steps]:
+    """Counts for the calendar year (UTC) in which it started; of one reported only when done, in which it was done."""
+    engagement = event.engagement
+    steps: Steps = ()
+    if engagement.status not in NOT_CONDUCTED:
+        day = engagement.started_on or engagement.completed_on or event.occurred_at.date()
+        next_year = date(day.year + 1, 1, 1) if day.year < date.max.year else date.max
+        steps = until(minute_of_day(day), minute_of_day(next_year), Counter.ENGAGEMENTS_YEAR)
+    return "engagement", engagement.owner_team, steps
+
+
+@_counts.register
+def _finding(event: FindingChanged) -> tuple[str, str, Steps]:
+    finding = event.finding
+    steps: list[Step] = [(ALWAYS, Counter.FINDINGS, 1)]
+    if finding.status == REMEDIATED:
+        steps.append((ALWAYS, Counter.FINDINGS_REMEDIATED, 1))
+    if finding.due_on is not None:
+        steps.append((ALWAYS, Counter.ACTIONS_TRACKED, 1))
+        if finding.status in OWED_FINDINGS:
+            steps.append((_day_after(finding.due_on), Counter.OVERDUE_FINDINGS, 1))
+    return "finding", finding.owner_team, tuple(steps)
+
+
+@_counts.register
+def _review(event: ReviewChanged) -> tuple[str, str, Steps]:
+    review = event.review
+    steps: list[Step] = []
+    if review.status != CANCELLED:
+        steps.append((ALWAYS, Counter.ACTIONS_TRACKED, 1))
+    if review.status == OWED_REVIEW:
+        steps.append((_day_after(review.due_on), Counter.OVERDUE_REVIEWS, 1))
+    return "review", review.owner_team, tuple(steps)
+
+
+@_counts.register
+def _policy(event: PolicyApproved) -> tuple[str, str, Steps]:
+    return "policy", "", ((ALWAYS, Counter.POLICIES, 1),)
+
+
+@_counts.register
+def _appetite(event: AppetiteChanged) -> tuple[str, str, Steps]:
+    return "appetite", "", ((ALWAYS, Counter.APPETITE, 1),)
+
+
+@_counts.register
+def _decision(event: DecisionRecorded) -> tuple[str, str, Steps]:
+    return "decision", "", ((ALWAYS, Counter.DECISIONS, 1),)
+
+
+def _day_after(due_on: date) -> int:
+    """What is due on a day is late from the next one on."""
+    return minute_of_day(due_on + timedelta(days=1)) if due_on < date.max else minute_of_day(due_on)

@@ -1,0 +1,283 @@
+"""Events and snapshots for the tests, with only what a test is about spelled out."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from shared.contracts.governance import (
+    AcceptanceGranted,
+    AcceptanceRevoked,
+    AcceptanceSnapshot,
+    AppetiteChanged,
+    ControlDeployed,
+    ControlDeploymentSnapshot,
+    ControlEvent,
+    ControlRemoved,
+    ControlType,
+    ControlUpdated,
+    DecisionRecorded,
+    EngagementChanged,
+    EngagementSnapshot,
+    FindingChanged,
+    FindingSnapshot,
+    PolicyApproved,
+    ReviewChanged,
+    ReviewSnapshot,
+)
+from shared.contracts.incidents import (
+    IncidentCategory,
+    IncidentContained,
+    IncidentEvent,
+    IncidentOpened,
+    IncidentResolved,
+    IncidentSeverity,
+    IncidentSnapshot,
+    IncidentStatus,
+    Phase,
+    StepCompleted,
+    StepOverdue,
+)
+from shared.contracts.inventory import (
+    AssetEvent,
+    AssetRegistered,
+    AssetRetired,
+    AssetSnapshot,
+    AssetType,
+    AssetUpdated,
+)
+from shared.contracts.risk import AssessmentCompleted, RiskLevel
+
+# A Wednesday noon; every test tells time from here.
+NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+_NAMESPACE = UUID("4a3f6f0e-58a5-4f33-9a65-0a4a2f6b9c01")
+
+
+def an_id(name: str) -> UUID:
+    return uuid5(_NAMESPACE, name)
+
+
+def an_asset(name: str = "assistant", **fields: Any) -> AssetSnapshot:
+    """A reviewed, owned, internal asset without any compliance gap."""
+    values: dict[str, Any] = {
+        "asset_id": an_id(name),
+        "version": 1,
+        "name": name,
+        "asset_type": AssetType.AI_AGENT,
+        "owner_team": "search",
+        "last_security_review": date(2026, 6, 1),
+        "registered_date": NOON,
+    }
+    return AssetSnapshot(**values | fields)
+
+
+def a_registration(name: str = "assistant", at: datetime = NOON, **fields: Any) -> AssetRegistered:
+    return AssetRegistered(version=1, occurred_at=at, asset=an_asset(name, **fields))
+
+
+def an_update(name: str = "assistant", *, version: int = 2, at: datetime = NOON, **fields: Any) -> AssetUpdated:
+    return AssetUpdated(version=version, occurred_at=at, asset=an_asset(name, version=version, **fields))
+
+
+def a_retirement(name: str = "assistant", *, version: int = 2, at: datetime = NOON, **fields: Any) -> AssetEvent:
+    snapshot = an_asset(name, version=version, lifecycle="retired", **fields)
+    return AssetRetired(version=version, occurred_at=at, asset=snapshot, reason="replaced", actor="ada")
+
+
+def level_of(score: float) -> RiskLevel:
+    for floor, level in ((75, RiskLevel.CRITICAL), (50, RiskLevel.HIGH), (25, RiskLevel.MEDIUM)):
+        if score >= floor:
+            return level
+    return RiskLevel.LOW
+
+
+def an_assessment(
+    name: str = "assistant", score: float = 53.44, *, version: int = 1, at: datetime = NOON
+) -> AssessmentCompleted:
+    return AssessmentCompleted(
+        version=version,
+        occurred_at=at,
+        assessment_id=an_id(f"{name}/{version}"),
+        asset_id=an_id(name),
+        asset_version=1,
+        owner_team="search",
+        inherent_risk_score=71.25,
+        control_effectiveness=0.25,
+        base_residual_risk_score=score,
+        residual_risk_score=score,
+        risk_level=level_of(score),
+        model_version=1,
+        trigger="asset.registered",
+        assessed_at=at,
+    )
+
+
+def a_deployment(
+    asset: str = "assistant",
+    control: str = "monitoring",
+    *,
+    version: int = 1,
+    operational: bool = True,
+    at: datetime = NOON,
+    removed: bool = False,
+    scored: bool = True,
+) -> ControlEvent:
+    snapshot = ControlDeploymentSnapshot(
+        deployment_id=an_id(f"{asset}/{control}"),
+        version=version,
+        asset_id=an_id(asset),
+        owner_team="search",
+        control_id=f"CTL-{control}",
+        control_type=ControlType(control) if scored else None,
+        status="removed" if removed else "operational" if operational else "planned",
+        operational=operational,
+    )
+    kind = ControlRemoved if removed else ControlDeployed if version == 1 else ControlUpdated
+    return kind(version=version, occurred_at=at, deployment=snapshot)
+
+
+def an_incident_snapshot(name: str = "leak", **fields: Any) -> IncidentSnapshot:
+    values: dict[str, Any] = {
+        "incident_id": an_id(name),
+        "version": 1,
+        "category": IncidentCategory.PII_LEAKAGE_IN_OUTPUT,
+        "severity": IncidentSeverity.SEV2,
+        "title": name,
+        "status": IncidentStatus.OPEN,
+        "current_phase": Phase.DETECTION,
+        "owner_team": "search",
+        "detected_by": "detection",
+        "occurred_at": NOON - timedelta(hours=2),
+        "detected_at": NOON,
+        "opened_at": NOON,
+    }
+    return IncidentSnapshot(**values | fields)
+
+
+def an_opening(name: str = "leak", at: datetime = NOON, **fields: Any) -> IncidentEvent:
+    return IncidentOpened(version=1, occurred_at=at, incident=an_incident_snapshot(name, **fields))
+
+
+def a_containment(name: str = "leak", *, at: datetime, version: int = 2, **fields: Any) -> IncidentEvent:
+    snapshot = an_incident_snapshot(name, version=version, status="contained", contained_at=at, **fields)
+    return IncidentContained(version=version, occurred_at=at, incident=snapshot)
+
+
+def a_resolution(
+    name: str = "leak", *, contained_at: datetime, at: datetime, version: int = 3, **fields: Any
+) -> IncidentEvent:
+    snapshot = an_incident_snapshot(
+        name, version=version, status="resolved", contained_at=contained_at, resolved_at=at, **fields
+    )
+    return IncidentResolved(version=version, occurred_at=at, incident=snapshot)
+
+
+def a_late_step(name: str = "leak", number: int = 1, *, at: datetime, version: int = 2) -> StepOverdue:
+    return StepOverdue(
+        version=version,
+        occurred_at=at,
+        incident_id=an_id(name),
+        owner_team="search",
+        step_number=number,
+        phase=Phase.DETECTION,
+        status="overdue",
+        automated=False,
+    )
+
+
+def a_done_step(name: str = "leak", number: int = 1, *, at: datetime, version: int = 3) -> StepCompleted:
+    return StepCompleted(
+        version=version,
+        occurred_at=at,
+        incident_id=an_id(name),
+        owner_team="search",
+        step_number=number,
+        phase=Phase.DETECTION,
+        status="completed",
+        automated=False,
+    )
+
+
+def _acceptance(name: str, version: int, kind: str, expires_at: datetime) -> AcceptanceSnapshot:
+    return AcceptanceSnapshot(
+        acceptance_id=an_id(name),
+        version=version,
+        kind=kind,
+        owner_team="search",
+        status="granted",
+        requested_by="ada",
+        expires_at=expires_at,
+    )
+
+
+def a_grant(
+    name: str = "acceptance", *, at: datetime = NOON, expires_at: datetime, kind: str = "risk", version: int = 2
+) -> AcceptanceGranted:
+    return AcceptanceGranted(version=version, occurred_at=at, acceptance=_acceptance(name, version, kind, expires_at))
+
+
+def a_revocation(
+    name: str = "acceptance", *, at: datetime, expires_at: datetime, version: int = 3
+) -> AcceptanceRevoked:
+    return AcceptanceRevoked(version=version, occurred_at=at, acceptance=_acceptance(name, version, "risk", expires_at))
+
+
+def an_engagement(
+    name: str = "spring", *, status: str = "in_progress", at: datetime = NOON, version: int = 1, **days: Any
+) -> EngagementChanged:
+    snapshot = EngagementSnapshot(
+        engagement_id=an_id(name), version=version, title=name, status=status, owner_team="search", **days
+    )
+    return EngagementChanged(version=version, occurred_at=at, engagement=snapshot)
+
+
+def a_finding(
+    name: str = "weakness",
+    *,
+    status: str = "open",
+    at: datetime = NOON,
+    version: int = 1,
+    due_on: date | None = None,
+) -> FindingChanged:
+    snapshot = FindingSnapshot(
+        finding_id=an_id(name),
+        version=version,
+        engagement_id=an_id("spring"),
+        owner_team="search",
+        title=name,
+        severity="high",
+        status=status,
+        due_on=due_on,
+        found_at=at,
+    )
+    return FindingChanged(version=version, occurred_at=at, finding=snapshot)
+
+
+def a_review(
+    name: str = "yearly review", *, due_on: date, status: str = "due", at: datetime = NOON, version: int = 1
+) -> ReviewChanged:
+    snapshot = ReviewSnapshot(
+        review_id=an_id(name),
+        version=version,
+        kind="asset_security",
+        target=name,
+        owner_team="search",
+        status=status,
+        due_on=due_on,
+    )
+    return ReviewChanged(version=version, occurred_at=at, review=snapshot)
+
+
+def a_policy(name: str = "acceptable_use", *, at: datetime = NOON, version: int = 1) -> PolicyApproved:
+    return PolicyApproved(
+        version=version, occurred_at=at, policy_id=name, policy_version=version, title=name, approved_by="ada"
+    )
+
+
+def an_appetite(at: datetime = NOON) -> AppetiteChanged:
+    return AppetiteChanged(version=1, occurred_at=at, changed_by="ada")
+
+
+def a_decision(name: str = "budget", at: datetime = NOON) -> DecisionRecorded:
+    return DecisionRecorded(version=1, occurred_at=at, decision_id=an_id(name), title=name, outcome="approved")
