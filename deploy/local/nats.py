@@ -149,33 +149,29 @@ class Nats:
             connection.close()
 
     def _configuration(self, store: Path) -> str:
-        users = [f"      {{ nkey: {self.credentials.nkey_public(ADMIN)} }}  # makes the streams"]
-        users += [_user(self.credentials.nkey_public(name), name) for name in USERS]
-        return "\n".join(
-            (
-                "# Written by the one-machine stack at each start.",
-                f'listen: "127.0.0.1:{self.port}"',
-                f'http: "127.0.0.1:{self.monitoring_port}"',
-                'server_name: "colonnade"',
-                "max_payload: 1MB",
-                'ping_interval: "10s"',
-                "ping_max: 2",
-                "jetstream {",
-                f"  store_dir: {json.dumps(str(store))}",
-                "  sync_interval: always",
-                "  max_memory_store: 64MB",
-                "}",
-                "accounts {",
-                "  COLONNADE {",
-                "    jetstream: enabled",
-                "    users: [",
-                *users,
-                "    ]",
-                "  }",
-                "}",
-                "",
-            )
-        )
+        return f"""# Written by the one-machine stack at each start.
+listen: "127.0.0.1:{self.port}"
+http: "127.0.0.1:{self.monitoring_port}"
+server_name: "colonnade"
+max_payload: 1MB
+ping_interval: "10s"
+ping_max: 2
+jetstream {{
+  store_dir: {json.dumps(str(store))}
+  sync_interval: always
+  max_memory_store: 64MB
+}}
+{accounts(self.credentials)}
+"""
+
+
+def accounts(credentials: Credentials) -> str:
+    """The accounts block of a server's configuration: one account, a user a service, and one that makes the streams."""
+    users = [f"      {{ nkey: {credentials.nkey_public(ADMIN)} }}  # {ADMIN}"]
+    users += [_user(credentials.nkey_public(name), name) for name in USERS]
+    return "\n".join(
+        ["accounts {", "  COLONNADE {", "    jetstream: enabled", "    users: [", *users, "    ]", "  }", "}"]
+    )
 
 
 def permissions(name: str) -> dict[str, list[str]]:

