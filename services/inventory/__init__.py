@@ -1,0 +1,1 @@
+"""Inventory: every AI asset of the organisation, what it depends on, and what is missing about it."""
