@@ -1,0 +1,1 @@
+"""The rules of incident response, free of IO: time, identifiers and randomness are arguments."""

@@ -1,0 +1,290 @@
+"""What each automated action does: the requests it sends, worked out from the incident alone.
+
+The list is closed and typed. Values from an attack (session, actor, excerpt) are only ever placed as JSON values or,
+for an emergency rule, as an escaped literal; nothing of them is interpreted.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from services.incidents.domain.evidence import instant
+from services.incidents.domain.playbooks import ActionName
+from shared.contracts.incidents import IncidentCategory, IncidentSeverity
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to another service, under that service's own API.
+
+    `evidence` names what the answer is kept as; None keeps only that it happened.
+    """
+
+    service: str
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    scope: str
+    purpose: str
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """There is nothing for the action to act on, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What an action may know of its incident. `session_id` is the one to act on, the incident's first by default."""
+
+    incident_id: UUID
+    category: IncidentCategory
+    severity: IncidentSeverity
+    title: str
+    step_number: int
+    session_id: str | None
+    actor: str | None
+    assets: tuple[UUID, ...]
+    excerpt: str
+    direction: str | None
+    at: datetime
+    block_for: timedelta
+    rule_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Requests to send, in any order: none depends on another's answer. `summary` says what will have been done."""
+
+    summary: str
+    requests: tuple[Request, ...] = field(default=())
+
+
+PATTERN_LIMIT = 400
+PATTERN_MINIMUM_CHARACTERS = 12
+PATTERN_MINIMUM_WORDS = 2
+
+# How detection masks a secret or personal data in an excerpt: [EMAIL], <SECRET>, or runs of * and bullets.
+_MASK = re.compile(r"\[[A-Z][A-Z0-9_:-]*\]|<[A-Z][A-Z0-9_:-]*>|[*\u2022\u2588]{2,}|\u2026|\.{3,}")
+_WORD = re.compile(r"[^\W_]{2,}", re.UNICODE)
+_SPECIAL = frozenset(r"\.^$*+?{}[]|()/-#&~<>=!:'\"%@`,;")
+
+
+def escape(text: str) -> str:
+    """A regular expression, good in RE2 and Hyperscan alike, that matches `text` and nothing else.
+
+    `re.escape` writes an escaped space and newline; here white space is left to the caller, and control characters
+    become hexadecimal escapes.
+    """
+    parts = []
+    for character in text:
+        if character in _SPECIAL:
+            parts.append("\\" + character)
+        elif ord(character) < 0x20 or ord(character) == 0x7F:
+            parts.append(f"\\x{ord(character):02x}")
+        else:
+            parts.append(character)
+    return "".join(parts)
+
+
+def pattern_of(excerpt: str) -> str | None:
+    """A pattern that matches what was seen, with any white space between its words and in either case.
+
+    Built from the longest stretch of the excerpt that holds no mask, since masks are ours and not the attacker's.
+    Compatibility forms and invisible characters are folded first, as detection does with the text that it matches.
+    None when the stretch is too short to tell an attack from ordinary text.
+    """
+    plain = "".join(
+        character for character in unicodedata.normalize("NFKC", excerpt) if unicodedata.category(character) != "Cf"
+    )
+    stretches = sorted((part.split() for part in _MASK.split(plain)), key=lambda words: -len(" ".join(words)))
+    words = stretches[0] if stretches else []
+    while words and len(" ".join(words)) > PATTERN_LIMIT:
+        words = words[:-1]
+    text = " ".join(words)
+    if len(text) < PATTERN_MINIMUM_CHARACTERS or len(_WORD.findall(text)) < PATTERN_MINIMUM_WORDS:
+        return None
+    return r"(?i)" + r"\s+".join(escape(word) for word in words)
+
+
+def plan(action: ActionName, situation: Situation) -> Plan | NotApplicable:
+    """What `action` does in this situation."""
+    return _ACTIONS[action](situation)
+
+
+def _because(situation: Situation) -> str:
+    return f"incident {situation.incident_id}, step {situation.step_number}: {situation.title}"[:500]
+
+
+def _containment(situation: Situation, target_kind: str, target: str) -> Request:
+    body: dict[str, Any] = {
+        "target_kind": target_kind,
+        "target": target,
+        "reason": _because(situation),
+        "expires_at": instant(situation.at + situation.block_for),
+    }
+    if target_kind != "asset" and len(situation.assets) == 1:
+        # So that the owners of the asset under attack see the block, too.
+        body["asset_id"] = str(situation.assets[0])
+    return Request(
+        "detection",
+        "POST",
+        "/v1/containments",
+        body,
+        "detection:respond",
+        f"block {target_kind} {target}",
+        evidence=f"containment of {target_kind}",
+    )
+
+
+def _revocation(situation: Situation, kind: str, target: str) -> Request:
+    return Request(
+        "gateway",
+        "POST",
+        "/v1/access/revocations",
+        {
+            "kind": kind,
+            "target": target,
+            "reason": _because(situation),
+            "expires_at": instant(situation.at + situation.block_for),
+        },
+        "access:respond",
+        f"revoke {kind} {target}",
+        evidence=f"revocation of {kind}",
+    )
+
+
+def _quarantine(situation: Situation, asset: UUID) -> Request:
+    return Request(
+        "inventory",
+        "POST",
+        f"/v1/assets/{asset}/quarantine",
+        {"reason": _because(situation)},
+        "inventory:respond",
+        f"quarantine asset {asset}",
+        evidence="quarantine",
+    )
+
+
+def _revoke_session(situation: Situation) -> Plan | NotApplicable:
+    session = situation.session_id
+    if not session:
+        return NotApplicable("no session in the alert")
+    # Detection stops the session wherever it enters; the gateway revokes the credential where it is one of its own.
+    requests = (_containment(situation, "session", session), _revocation(situation, "session", session))
+    return Plan(f"session {session} revoked and blocked", requests)
+
+
+def _block_session(situation: Situation) -> Plan | NotApplicable:
+    if not situation.session_id:
+        return NotApplicable("no session in the alert")
+    return Plan(f"session {situation.session_id} blocked", (_containment(situation, "session", situation.session_id),))
+
+
+def _block_actor(situation: Situation) -> Plan | NotApplicable:
+    if not situation.actor:
+        return NotApplicable("no actor in the alert")
+    return Plan(f"actor {situation.actor} blocked", (_containment(situation, "actor", situation.actor),))
+
+
+def _block_asset(situation: Situation) -> Plan | NotApplicable:
+    if not situation.assets:
+        return NotApplicable("no asset in the incident")
+    blocks = tuple(_containment(situation, "asset", str(asset)) for asset in situation.assets)
+    return Plan(f"{len(blocks)} asset(s) blocked", blocks)
+
+
+def _quarantine_asset(situation: Situation) -> Plan | NotApplicable:
+    if not situation.assets:
+        return NotApplicable("no asset in the incident")
+    requests = tuple(_quarantine(situation, asset) for asset in situation.assets)
+    return Plan(f"{len(requests)} asset(s) quarantined", requests)
+
+
+def _disable_agent(situation: Situation) -> Plan | NotApplicable:
+    if not situation.assets:
+        return NotApplicable("no agent in the incident")
+    blocks = tuple(_containment(situation, "asset", str(asset)) for asset in situation.assets)
+    quarantines = tuple(_quarantine(situation, asset) for asset in situation.assets)
+    return Plan(f"{len(blocks)} agent(s) blocked and quarantined", blocks + quarantines)
+
+
+_KIND_OF_RULE: Mapping[IncidentCategory, str] = {
+    IncidentCategory.PROMPT_INJECTION_EXPLOITATION: "injection",
+    IncidentCategory.DATA_EXFILTRATION_VIA_MODEL: "exfiltration",
+    IncidentCategory.MODEL_SUPPLY_CHAIN_COMPROMISE: "anomaly",
+    IncidentCategory.AGENT_UNAUTHORIZED_ACTIONS: "tool_misuse",
+    IncidentCategory.TRAINING_DATA_POISONING: "anomaly",
+    IncidentCategory.MODEL_DENIAL_OF_SERVICE: "cost_abuse",
+    IncidentCategory.PII_LEAKAGE_IN_OUTPUT: "pii",
+    IncidentCategory.JAILBREAK_BYPASS: "jailbreak",
+}
+
+
+def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
+    if not situation.excerpt:
+        return NotApplicable("no excerpt of the attack in the alert")
+    pattern = pattern_of(situation.excerpt)
+    if pattern is None:
+        return NotApplicable("the excerpt is too short to tell the attack from ordinary text")
+    short = str(situation.incident_id).split("-")[0]
+    body = {
+        "id": f"emergency-{situation.incident_id}-{situation.step_number}",
+        "title": f"Emergency rule of incident {short}",
+        "description": _because(situation),
+        "kind": _KIND_OF_RULE[situation.category],
+        "category": situation.category,
+        "level": "critical",
+        "pattern": pattern,
+        "expires_at": instant(situation.at + situation.rule_for),
+    }
+    request = Request(
+        "detection", "POST", "/v1/rules", body, "detection:write", "emergency rule", evidence="emergency rule"
+    )
+    return Plan("emergency rule in force", (request,))
+
+
+def _collect_evidence(situation: Situation) -> Plan | NotApplicable:
+    if not situation.assets:
+        return NotApplicable("no asset in the incident; its alerts are evidence already")
+    requests = tuple(
+        Request(
+            "inventory",
+            "GET",
+            f"/v1/assets/{asset}",
+            None,
+            "inventory:read",
+            f"configuration of asset {asset}",
+            evidence="asset configuration",
+        )
+        for asset in situation.assets
+    )
+    return Plan(f"configuration of {len(requests)} asset(s) secured", requests)
+
+
+def _notify(situation: Situation) -> Plan | NotApplicable:
+    return Plan("those to be notified were told")
+
+
+_ACTIONS: Mapping[ActionName, Callable[[Situation], Plan | NotApplicable]] = {
+    ActionName.REVOKE_SESSION: _revoke_session,
+    ActionName.BLOCK_SESSION: _block_session,
+    ActionName.BLOCK_ACTOR: _block_actor,
+    ActionName.BLOCK_ASSET: _block_asset,
+    ActionName.DISABLE_AGENT: _disable_agent,
+    ActionName.DEPLOY_EMERGENCY_RULE: _deploy_emergency_rule,
+    ActionName.QUARANTINE_ASSET: _quarantine_asset,
+    ActionName.COLLECT_EVIDENCE: _collect_evidence,
+    ActionName.NOTIFY: _notify,
+}
+SESSION_SCOPED: frozenset[ActionName] = frozenset({ActionName.REVOKE_SESSION, ActionName.BLOCK_SESSION})
+"""Actions that a further session of the same incident needs, too."""
