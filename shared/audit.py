@@ -46,7 +46,7 @@ audit_seal = sa.Table(
 )
 
 _GENESIS = hashlib.sha256(b"colonnade audit chain v1").digest()
-# Sequence numbers become visible out of order; an entry this far behind the newest seal was surely committed or rolled back.
+# Sequence numbers become visible out of order; one this far behind the newest seal has long committed or rolled back.
 _LATE_ENTRIES = 50_000
 
 
@@ -77,8 +77,17 @@ def chain_key(secret: str) -> bytes:
 
 def _link(key: bytes, previous: bytes, entry: Any) -> bytes:
     text = orjson.dumps(
-        [entry.seq, entry.at.astimezone(UTC).isoformat(), entry.actor, entry.actor_kind, entry.action]
-        + [entry.target, entry.owner_team, entry.detail, entry.trace_id],
+        [
+            entry.seq,
+            entry.at.astimezone(UTC).isoformat(),
+            entry.actor,
+            entry.actor_kind,
+            entry.action,
+            entry.target,
+            entry.owner_team,
+            entry.detail,
+            entry.trace_id,
+        ],
         option=orjson.OPT_SORT_KEYS,
     )
     return hmac.digest(key, previous + text, "sha256")

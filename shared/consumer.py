@@ -418,16 +418,14 @@ class Consumers:
         """Row count and order-free 128-bit sum of row hashes of each rebuilt table."""
         found = {}
         for table in self.rebuilt:
-            row = (
-                await tx.execute(
-                    sa.text(
-                        f"SELECT count(*) AS rows, coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) AS one, "
-                        f'coalesce(sum(hashtextextended(t::text, 1)::numeric), 0) AS two FROM "{table.name}" t'
-                    )
-                )
-            ).one()
+            line = sa.cast(sa.literal_column(table.name), sa.Text)
+            hashes = [
+                sa.func.coalesce(sa.func.sum(sa.cast(sa.func.hashtextextended(line, seed), sa.Numeric)), 0)
+                for seed in (0, 1)
+            ]
+            row = (await tx.execute(sa.select(sa.func.count(), *hashes).select_from(table))).one()
             mask = (1 << 64) - 1
-            found[table.name] = f"{row.rows} rows {int(row.one) & mask:016x}{int(row.two) & mask:016x}"
+            found[table.name] = f"{row[0]} rows {int(row[1]) & mask:016x}{int(row[2]) & mask:016x}"
         return found
 
 

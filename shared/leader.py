@@ -20,6 +20,8 @@ from shared.errors import Unavailable
 LOCK_IDLE_SECONDS = 10
 PING_SECONDS = 2.0
 
+_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext($1))"
+
 Duty = Callable[[], Awaitable[None]]
 
 

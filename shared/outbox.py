@@ -6,6 +6,7 @@ Nothing else publishes. See docs/decisions/0003-one-writer-streams.md for why th
 from __future__ import annotations
 
 from contextvars import ContextVar
+from uuid import UUID
 
 import sqlalchemy as sa
 import uuid_utils.compat as uuid_utils
@@ -49,11 +50,11 @@ async def add(tx: Tx, *events: Event) -> None:
         return
     traceparent = telemetry.traceparent()
     connection = await driver(tx)
-    rows = [
-        (event_id := uuid_utils.uuid7(), event.TYPE, event.aggregate_id, event.version)
-        + (encode(event, event_id=event_id, traceparent=traceparent),)
-        for event in events
-    ]
+    rows: list[tuple[UUID, str, str, int, bytes]] = []
+    for event in events:
+        event_id = uuid_utils.uuid7()
+        payload = encode(event, event_id=event_id, traceparent=traceparent)
+        rows.append((event_id, event.TYPE, event.aggregate_id, event.version, payload))
     if len(rows) == 1:
         await connection.execute(_INSERT, *rows[0])
     else:

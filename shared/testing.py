@@ -92,9 +92,17 @@ def postgres() -> Iterator[TestServer]:
     """A PostgreSQL server that forgets everything when the session ends."""
     from deploy.local.postgres import Postgres
 
-    with tempfile.TemporaryDirectory(prefix="colonnade-test-") as home:
-        with Postgres(Path(home), durable=False) as server:
-            yield TestServer(server.url)
+    with tempfile.TemporaryDirectory(prefix="colonnade-test-") as home, Postgres(Path(home), durable=False) as server:
+        yield TestServer(server.url)
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[Any]:
+    """A NATS server with the domain streams and the services' permissions."""
+    from deploy.local.nats import Nats
+
+    with tempfile.TemporaryDirectory(prefix="colonnade-test-") as home, Nats(Path(home)) as server:
+        yield server
 
 
 @dataclass

@@ -135,10 +135,13 @@ class Verifier:
                 audience=self._audience,
                 issuer=named,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "iat", "sub", "aud", "iss", "teams"]},
+                options={"require": ["exp", "iat", "sub", "aud", "iss"]},
             )
         except jwt.PyJWTError as error:
             raise Unauthenticated(f"the token is not valid: {error}") from error
+        if "teams" not in claims:
+            # Null is the whole organisation; a token that merely forgot them must not become one.
+            raise Unauthenticated("the token does not say which teams it is for")
         scopes = frozenset(str(claims.get("scope", "")).split())
         if "*" not in issuer.scopes:
             scopes &= issuer.scopes

@@ -55,7 +55,7 @@ class KeyReused(Invalid):
     """This Idempotency-Key was used for a different request."""
 
 
-class _Replayed(Exception):  # noqa: N818  # not an error
+class _Replayed(Exception):
     """Leaves the transaction: the work was done before, and this is what was answered."""
 
     def __init__(self, response: Response) -> None:

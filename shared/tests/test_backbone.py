@@ -1,0 +1,283 @@
+"""Promises of the backbone that every service relies on, each on a real PostgreSQL."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from shared import audit, migrate
+from shared.consumer import Fenced
+from shared.service import UndeclaredScope, create_app, router
+from shared.testing import Harness, TestServer
+from shared.tests.ledger import service as ledger_module
+from shared.tests.ledger.service import (
+    LEDGER,
+    EntryAdded,
+    LedgerSettings,
+    Unavailable,
+    balance_table,
+    consumers,
+    entry_table,
+)
+
+
+def an_entry(account: str = "a", amount: int = 1) -> EntryAdded:
+    return EntryAdded(version=1, occurred_at=datetime.now(UTC), account=account, amount=amount)
+
+
+async def count(ledger: Harness, table: sa.Table) -> int:
+    async with ledger.runtime.db.read() as tx:
+        return int(await tx.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+
+
+async def balances(ledger: Harness) -> dict[str, tuple[int, str]]:
+    async with ledger.runtime.db.read() as tx:
+        return {row.account: (row.total, row.trail) for row in await tx.execute(sa.select(balance_table))}
+
+
+async def test_migrations_and_tables_agree(postgres: TestServer) -> None:
+    url = await postgres.database("ledger-check", LEDGER.directory / "migrations")
+    await migrate.check(LEDGER.directory / "migrations", url)
+
+
+async def test_a_request_writes_row_event_audit_and_task_together(ledger: Harness) -> None:
+    answer = await ledger.client().post("/v1/entries", json={"account": "a", "amount": 3})
+    assert answer.status_code == 201
+    assert answer.headers["etag"] == '"1"'
+    (event,) = await ledger.published("ev.metrics.entry.added.v1")
+    assert event.data["account"] == "a"
+    assert event.source == "/colonnade/metrics"
+    assert await count(ledger, audit.audit_entry) == 1
+    assert await ledger.do_tasks() == 1
+    assert ledger_module.calls == ["a"]
+
+
+async def test_a_refused_request_writes_nothing(ledger: Harness) -> None:
+    client = ledger.client()
+    await client.post("/v1/entries", json={"account": "a", "amount": 3})
+    answer = await client.post("/v1/entries", json={"account": "a", "amount": 4})
+    assert answer.status_code == 409
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["type"] == "urn:colonnade:problem:entry-taken"
+    assert problem["title"] == "This account has an entry already."
+    assert problem["trace_id"]
+    assert len(await ledger.published()) == 1
+    assert await count(ledger, audit.audit_entry) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        (b'{"account":"a","amount":1,"amount":2}', 422, "/"),
+        (b'{"account":"a","amount":NaN}', 422, "/"),
+        (b'{"account":"\\ud800","amount":1}', 422, "/"),
+        (b'{"account":"a\\u0000","amount":1}', 422, "/"),
+        (b'{"account":"a","amount":1,"colour":"red"}', 422, "/colour"),
+        (b'{"account":"   ","amount":1}', 422, "/account"),
+        (b'{"account":"a"}', 422, "/amount"),
+        (b'{"account":"a","amount":' + b"[" * 40 + b"]" * 40 + b"}", 422, "/"),
+        (b"{", 422, "/"),
+        (b"", 422, "/"),
+        (b'{"account":"' + b"x" * 2_000_000 + b'","amount":1}', 413, None),
+    ],
+)
+async def test_bad_bodies_are_refused_with_the_field_named(
+    ledger: Harness, body: bytes, status: int, field: str | None
+) -> None:
+    answer = await ledger.client().post("/v1/entries", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    if field is not None:
+        assert field in [error["field"] for error in answer.json()["errors"]]
+    assert await count(ledger, entry_table) == 0
+
+
+async def test_other_media_types_and_unknown_parameters_are_refused(ledger: Harness) -> None:
+    client = ledger.client()
+    text = await client.post("/v1/entries", content=b"account=a", headers={"Content-Type": "text/plain"})
+    assert text.status_code == 415
+    unknown = await client.get("/v1/entries", params={"colour": "red"})
+    assert unknown.status_code == 422
+    assert unknown.json()["errors"][0]["field"] == "colour"
+
+
+async def test_callers_need_a_valid_token_and_the_scope(ledger: Harness) -> None:
+    assert (await ledger.anonymous().get("/v1/entries")).status_code == 401
+    assert (await ledger.client(scopes=["risk:read"]).get("/v1/entries")).status_code == 403
+    assert (await ledger.client(audience="risk").get("/v1/entries")).status_code == 401
+    forged = ledger.token()[:-6] + "AAAAAA"
+    answer = await ledger.anonymous().get("/v1/entries", headers={"Authorization": f"Bearer {forged}"})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_an_application_with_an_undeclared_route_refuses_to_start() -> None:
+    open_door = router("/v1/open", "open")
+    with pytest.raises(UndeclaredScope, match="/v1/open"):
+
+        @open_door.get("")
+        async def anyone() -> None: ...
+
+
+async def test_an_idempotency_key_makes_a_retry_give_the_first_answer(ledger: Harness) -> None:
+    client = ledger.client()
+    first = await client.post("/v1/entries", json={"account": "a", "amount": 1}, headers={"Idempotency-Key": '"k-1"'})
+    again = await client.post("/v1/entries", json={"account": "a", "amount": 1}, headers={"Idempotency-Key": "k-1"})
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["etag"] == first.headers["etag"]
+    other = await client.post("/v1/entries", json={"account": "b", "amount": 1}, headers={"Idempotency-Key": "k-1"})
+    assert other.status_code == 422
+    somebody_else = await ledger.client(subject="bob").post(
+        "/v1/entries", json={"account": "b", "amount": 1}, headers={"Idempotency-Key": "k-1"}
+    )
+    assert somebody_else.status_code == 201
+
+
+async def test_simultaneous_requests_with_one_key_happen_once(ledger: Harness) -> None:
+    client = ledger.client()
+    answers = await asyncio.gather(
+        *(
+            client.post("/v1/entries", json={"account": "a", "amount": 1}, headers={"Idempotency-Key": "same"})
+            for _ in range(20)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert await count(ledger, entry_table) == 1
+
+
+async def test_pages_follow_each_other_and_a_foreign_cursor_is_refused(ledger: Harness) -> None:
+    client = ledger.client()
+    for n in range(7):
+        await client.post("/v1/entries", json={"account": f"a{n}", "amount": n})
+    seen, cursor = [], None
+    while True:
+        params = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/v1/entries", params=params)).json()
+        seen += [entry["account"] for entry in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == [f"a{n}" for n in range(7)]
+    refused = await client.get("/v1/entries", params={"cursor": "bm9uc2Vuc2U"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "cursor"
+
+
+async def test_an_event_is_applied_once_however_often_it_comes(ledger: Harness) -> None:
+    await ledger.deliver(an_entry("a", 5))
+    with pytest.raises(Fenced):
+        await ledger.redeliver("METRICS", 1)
+    assert await balances(ledger) == {"a": (5, "+5")}
+
+
+async def test_poison_is_set_aside_and_its_neighbours_are_applied(ledger: Harness) -> None:
+    await ledger.deliver(an_entry("a", 1), an_entry("a", -1), an_entry("a", 2), together=True)
+    assert await balances(ledger) == {"a": (3, "+1+2")}
+    (letter,) = await ledger.dead_letters()
+    assert (letter.error_class, letter.attempts, letter.seq) == ("ValueError", 3, 2)
+
+
+async def test_a_rebuild_gives_the_same_tables(ledger: Harness) -> None:
+    await ledger.deliver(an_entry("a", 1), an_entry("b", 4), an_entry("a", -1))
+    async with ledger.runtime.db.begin() as tx:
+        await consumers.execute(tx, "interest", {"times": 3})
+    await ledger.deliver(an_entry("a", 2), an_entry("b", 8), together=True)
+    before = await balances(ledger)
+    assert before == {"a": (5, "+1*+2"), "b": (20, "+4*+8")}
+    tables = await ledger.rebuild()
+    assert all(table.identical for table in tables.values())
+    assert await balances(ledger) == before
+
+
+async def test_a_side_effect_is_tried_again_and_then_given_up(ledger: Harness) -> None:
+    ledger_module.failures.extend([Unavailable("away"), Unavailable("away"), Unavailable("away")])
+    await ledger.client().post("/v1/entries", json={"account": "a", "amount": 1})
+    async with ledger.runtime.db.begin() as tx:
+        await tx.execute(sa.text("UPDATE task SET run_at = now()"))
+    for _ in range(3):
+        await ledger.do_tasks()
+        async with ledger.runtime.db.begin() as tx:
+            await tx.execute(sa.text("UPDATE task SET run_at = now()"))
+    async with ledger.runtime.db.read() as tx:
+        row = (await tx.execute(sa.text("SELECT status, attempts, error FROM task"))).one()
+    assert (row.status, row.attempts) == ("dead", 3)
+    assert "away" in row.error
+    assert ledger_module.calls == []
+
+
+async def test_a_killed_workers_task_is_taken_up_again(ledger: Harness) -> None:
+    await ledger.client().post("/v1/entries", json={"account": "a", "amount": 1})
+    assert ledger.service.tasks is not None
+    assert await ledger.service.tasks._claim(ledger.runtime.db) is not None
+    assert await ledger.do_tasks() == 0
+    async with ledger.runtime.db.begin() as tx:
+        await tx.execute(sa.text("UPDATE task SET leased_until = now() - interval '1 second'"))
+    assert await ledger.do_tasks() == 1
+
+
+async def test_the_audit_chain_shows_a_change_a_gap_and_a_cut_tail(ledger: Harness) -> None:
+    client, db, key = ledger.client(), ledger.runtime.db, ledger.runtime.audit_key
+    for n in range(5):
+        await client.post("/v1/entries", json={"account": f"a{n}", "amount": n})
+    assert (await audit.verify(db, key)).unsealed == 5
+    assert await audit.seal(db, key) == 5
+    verdict = await audit.verify(db, key)
+    assert (verdict.intact, verdict.length, verdict.unsealed) == (True, 5, 0)
+    anchor = (verdict.length, verdict.head)
+    async with db.begin() as tx:
+        await tx.execute(sa.text("DELETE FROM audit_seal WHERE position = 5"))
+        await tx.execute(sa.text("DELETE FROM audit_entry WHERE seq = (SELECT max(seq) FROM audit_entry)"))
+    assert (await audit.verify(db, key)).intact
+    assert "tail" in str((await audit.verify(db, key, anchor)).reason)
+    async with db.begin() as tx:
+        await tx.execute(
+            sa.text("UPDATE audit_entry SET actor = 'mallory' WHERE seq = (SELECT min(seq) + 1 FROM audit_entry)")
+        )
+    assert (await audit.verify(db, key)).broken_at == 2
+
+
+async def test_a_dead_database_is_503_with_retry_after(ledger: Harness, postgres: TestServer) -> None:
+    client = ledger.client()
+    assert (await client.get("/v1/entries")).status_code == 200
+    await ledger.runtime.db.close()
+    ledger.runtime.db = type(ledger.runtime.db)("postgresql://nobody:x@127.0.0.1:1/none", name="metrics")
+    answer = await client.get("/v1/entries")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert (await client.get("/livez")).status_code == 200
+    assert (await client.get("/readyz")).status_code == 503
+
+
+async def test_a_statement_past_sqlalchemy_is_inside_the_transaction(ledger: Harness) -> None:
+    from shared.database import driver
+
+    with pytest.raises(ZeroDivisionError):
+        async with ledger.runtime.db.begin() as tx:
+            connection = await driver(tx)
+            await connection.execute("INSERT INTO balance VALUES ('x', 1, '')")
+            raise ZeroDivisionError
+    assert await count(ledger, balance_table) == 0
+
+
+def test_the_openapi_document_tells_of_security_and_problems() -> None:
+    import json
+    import tempfile
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    with tempfile.TemporaryDirectory() as folder:
+        trust = Path(folder, "trust.json")
+        trust.write_text("{}")
+        settings = LedgerSettings(
+            database_url=SecretStr("postgresql://x@127.0.0.1/x"), trust_file=trust, cursor_secret=SecretStr("0" * 32)
+        )
+        document = create_app(LEDGER, settings).openapi()
+    operation = document["paths"]["/v1/entries"]["post"]
+    assert operation["security"] == [{"bearer": []}]
+    assert operation["x-scope"] == "metrics:read"
+    assert "503" in operation["responses"]
+    assert "HTTPValidationError" not in json.dumps(document)
