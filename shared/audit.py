@@ -46,7 +46,7 @@ audit_seal = sa.Table(
 )
 
 _GENESIS = hashlib.sha256(b"colonnade audit chain v1").digest()
-# Sequence numbers become visible out of order; one this far behind the newest seal has long committed or rolled back.
+# Sequence numbers become visible out of order; one this far behind the newest seal has long been decided.
 _LATE_ENTRIES = 50_000
 
 

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from shared import audit, migrate
 from shared.consumer import Fenced
-from shared.service import UndeclaredScope, create_app, router
+from shared.http import UndeclaredScope
+from shared.service import create_app, router
 from shared.testing import Harness, TestServer
 from shared.tests.ledger import service as ledger_module
 from shared.tests.ledger.service import (
@@ -254,11 +255,14 @@ async def test_a_dead_database_is_503_with_retry_after(ledger: Harness, postgres
 async def test_a_statement_past_sqlalchemy_is_inside_the_transaction(ledger: Harness) -> None:
     from shared.database import driver
 
-    with pytest.raises(ZeroDivisionError):
+    async def insert_and_fail() -> None:
         async with ledger.runtime.db.begin() as tx:
             connection = await driver(tx)
             await connection.execute("INSERT INTO balance VALUES ('x', 1, '')")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await insert_and_fail()
     assert await count(ledger, balance_table) == 0
 
 

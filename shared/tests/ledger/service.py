@@ -1,5 +1,6 @@
 """The ledger: POST adds an entry and announces it; its consumer sums what was announced."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -109,7 +110,7 @@ async def list_entries(page: Page, work: Work) -> Response:
 
 
 @consumers.on(EntryAdded)
-async def sum_entries(tx: Tx, batch: list[Received[EntryAdded]]) -> None:
+async def sum_entries(tx: Tx, batch: Sequence[Received[EntryAdded]]) -> None:
     for received in batch:
         if received.event.amount < 0:
             raise ValueError("a negative amount is poison here")

@@ -1,0 +1,153 @@
+"""The NATS of the one-machine stack: nothing acknowledged is lost, and a service speaks only for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from deploy.local.nats import ADMIN, STREAMS, Nats, create_streams, stream_config
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    with Nats(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@asynccontextmanager
+async def connected(server: Nats, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
+    """A connection as that user, and what the server refused it."""
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error))
+
+    seed = str(server.seed_file(user))
+    client = await nats.connect(
+        server.url, nkeys_seed=seed, inbox_prefix=f"_INBOX_{user}".encode(), error_cb=note, max_reconnect_attempts=2
+    )
+    try:
+        yield client, refused
+    finally:
+        await client.close()
+
+
+async def api(client: Client, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer = await client.request(f"$JS.API.{subject}", json.dumps(body).encode() if body else b"", timeout=2)
+    document: dict[str, Any] = json.loads(answer.data)
+    return document
+
+
+async def test_every_service_has_a_stream_that_keeps_everything(server: Nats) -> None:
+    async with connected(server, ADMIN) as (client, _refused):
+        for stream in STREAMS:
+            config = (await client.jetstream().stream_info(stream)).config
+            assert config.subjects == [f"ev.{stream.lower()}.>"]
+            assert (config.max_age, config.max_bytes, config.max_msgs) == (0, -1, -1)
+            assert (config.deny_purge, config.deny_delete, config.allow_direct) == (True, True, True)
+            assert str(config.discard) == str(stream_config("risk").discard) == "new"
+
+
+async def test_it_syncs_before_it_acknowledges(server: Nats) -> None:
+    assert server.is_ready()  # refuses a server without sync_always
+    assert "sync_interval: always" in (server.home / "nats" / "nats-server.conf").read_text()
+
+
+async def test_nobody_comes_in_without_a_key(server: Nats) -> None:
+    async def silent(_error: Exception) -> None:
+        """The refusal is what is expected."""
+
+    with pytest.raises(nats.errors.Error):
+        await nats.connect(server.url, allow_reconnect=False, error_cb=silent)
+
+
+async def test_a_service_publishes_its_own_events_and_reads_all(server: Nats) -> None:
+    async with connected(server, "inventory") as (inventory, _), connected(server, "risk") as (risk, refused):
+        sent = await inventory.jetstream().publish("ev.inventory.asset.registered.v1", b"{}")
+        assert sent.stream == "INVENTORY"
+        created = await api(
+            risk,
+            "CONSUMER.CREATE.INVENTORY",
+            {
+                "stream_name": "INVENTORY",
+                "config": {"ack_policy": "none", "deliver_policy": "all", "mem_storage": True},
+            },
+        )
+        message = await risk.request(f"$JS.API.CONSUMER.MSG.NEXT.INVENTORY.{created['name']}", b"1", timeout=2)
+        assert message.data == b"{}"
+        assert refused == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda client: client.publish("ev.inventory.asset.registered.v1", b"{}"),
+        lambda client: client.publish("$JS.API.STREAM.PURGE.RISK", b""),
+        lambda client: client.publish("$JS.API.STREAM.DELETE.RISK", b""),
+        lambda client: client.publish("$JS.API.STREAM.UPDATE.RISK", b"{}"),
+        lambda client: client.publish("$JS.API.STREAM.MSG.DELETE.RISK", b'{"seq":1}'),
+        lambda client: client.publish("$JS.API.STREAM.CREATE.MINE", b"{}"),
+        lambda client: client.publish("$JS.API.STREAM.MSG.GET.INVENTORY", b'{"seq":1}'),
+        lambda client: client.subscribe("ev.>"),
+        lambda client: client.subscribe("_INBOX_inventory.>"),
+        lambda client: client.subscribe("$JS.>"),
+    ],
+    ids=[
+        "forge another's event",
+        "purge",
+        "delete stream",
+        "change stream",
+        "delete message",
+        "make stream",
+        "look into another's stream",
+        "listen to all events",
+        "listen to another's answers",
+        "listen to the API",
+    ],
+)
+async def test_a_service_is_refused_what_is_not_its_own(
+    server: Nats, attempt: Callable[[Client], Awaitable[object]]
+) -> None:
+    async with connected(server, "risk") as (client, refused):
+        await attempt(client)
+        await client.flush()
+        await asyncio.sleep(0.02)
+        assert [error for error in refused if "permissions violation" in error.lower()]
+
+
+def test_acknowledged_events_survive_a_kill_and_streams_are_brought_to_their_configuration(tmp_path: Path) -> None:
+    async def publish(server: Nats) -> None:
+        async with connected(server, "inventory") as (client, _):
+            for _number in range(3):
+                await client.jetstream().publish("ev.inventory.asset.registered.v1", b"{}")
+        async with connected(server, ADMIN) as (client, _):
+            changed = stream_config("inventory")
+            changed.duplicate_window = 30.0
+            await client.jetstream().update_stream(changed)
+
+    async def state(server: Nats) -> tuple[int, float | None]:
+        async with connected(server, ADMIN) as (client, _):
+            info = await client.jetstream().stream_info("INVENTORY")
+            return info.state.messages, info.config.duplicate_window
+
+    server = Nats(tmp_path)
+    server.start()
+    asyncio.run(publish(server))
+    assert asyncio.run(state(server)) == (3, 30.0)
+    os.kill(server.pid, signal.SIGKILL)
+    server.stop()
+    with Nats(tmp_path) as again:
+        assert asyncio.run(state(again)) == (3, 120.0)
+        asyncio.run(create_streams(again.url, again.seed_file(ADMIN)))
+        assert asyncio.run(state(again)) == (3, 120.0)

@@ -1,0 +1,217 @@
+"""The supervisor, as a process of its own with small stand-ins for the services on the real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.local.databases import address
+from deploy.local.home import Home
+from deploy.local.ports import is_taken
+from deploy.local.probe import http_status
+from deploy.local.process import is_alive
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_base() -> int:
+    """A port from which ten in a row are free."""
+    for base in range(21_000 + os.getpid() % 700 * 10, 60_000, 10):
+        if not any(is_taken(port) for port in range(base, base + 10)):
+            return base
+    raise AssertionError("no ten free ports in a row")
+
+
+class Running:
+    """`standin stack` in a home."""
+
+    def __init__(self, path: Path, port: int, **environment: str) -> None:
+        self.home = Home(path)
+        self.port = port
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.local.standin", "stack"],
+            cwd=ROOT,
+            env={**os.environ, "COLONNADE_HOME": str(path), "COLONNADE_PORT": str(port), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ready(self) -> None:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line == f"ready http://127.0.0.1:{self.port}\n", self.process.communicate()[1]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+        """Exit code, and what else was written to standard output and error."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+    def end_by_itself(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+    def pid(self, name: str) -> int | None:
+        """The recorded process of that name, if one runs."""
+        process = self.home.pids.running().get(name)
+        return process.pid if process else None
+
+    def query(self, sql: str) -> Any:
+        password = self.home.credentials.text("postgres.password")
+        url = address(f"postgresql://127.0.0.1:{self.port + 7}", "postgres", "postgres", password)
+
+        async def work() -> Any:
+            connection = await asyncpg.connect(url, timeout=5)
+            try:
+                return await connection.fetchval(sql)
+            finally:
+                await connection.close()
+
+        return asyncio.run(work())
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def begin(home: Path = tmp_path / "home", port: int | None = None, **environment: str) -> Running:
+        started.append(Running(home, port or free_base(), **environment))
+        return started[-1]
+
+    yield begin
+    for stack in started:
+        if stack.process.poll() is None:
+            stack.end()
+        for stream in (stack.process.stdout, stack.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One that several tests may disturb."""
+    running = Running(tmp_path_factory.mktemp("stack") / "home", free_base())
+    running.ready()
+    yield running
+    assert running.end()[0] == 0
+
+
+def eventually(holds: Callable[[], object], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    return asyncio.run(http_status(port, "/readyz")) == 200
+
+
+def test_it_announces_itself_once_stops_cleanly_and_finds_its_data_again(start: Start) -> None:
+    first = start()
+    first.ready()
+    assert first.home.admin_key.read_text() == "cln_standin\n"
+    key_written = first.home.admin_key.stat().st_mtime_ns
+    first.query("CREATE TABLE kept AS SELECT 7 AS n")
+    children = list(first.home.pids.running().values())
+    assert len(children) == 5
+    code, out, err = first.end(signal.SIGINT)
+    assert (code, out) == (0, "")
+    assert "stopped after" in err
+    assert not [child for child in children if is_alive(child)]
+    assert "stopped" in (first.home.logs / "inventory.log").read_text()
+    assert "database system is shut down" in (first.home.logs / "postgres.log").read_text()
+
+    second = start(port=first.port)
+    second.ready()
+    assert second.query("SELECT n FROM kept") == 7
+    assert second.home.admin_key.stat().st_mtime_ns == key_written
+    assert second.end()[0] == 0
+    assert (second.home.path.stat().st_mode & 0o077, second.home.admin_key.parent) == (0, second.home.path)
+
+
+@pytest.mark.parametrize("name", ["inventory", "gateway", "postgres", "nats"])
+def test_what_dies_is_started_again(stack: Running, name: str) -> None:
+    before = stack.pid(name)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: stack.pid(name) not in (None, before))
+    ports = {"inventory": 1, "gateway": 0, "postgres": 7, "nats": 8}
+    eventually(lambda: is_taken(stack.port + ports[name]))
+    eventually(lambda: answers(stack.port))
+    told = rf"{name} ended with signal SIGKILL; starting it again in 0.2 s"
+    assert re.search(told, (stack.home.logs / "stack.log").read_text())
+
+
+def test_a_port_in_use_is_named_before_anything_starts(start: Start, tmp_path: Path) -> None:
+    base = free_base()
+    with closing(socket.create_server(("127.0.0.1", base + 2))):
+        stack = start(port=base)
+        code, out, err = stack.end_by_itself()
+    assert (code, out) == (1, "")
+    assert f"port in use: {base + 2} (risk) by" in err
+    assert f"pid {os.getpid()}" in err
+    assert not (stack.home.path / "postgres").exists()
+
+
+def test_a_home_has_one_stack_at_a_time(start: Start) -> None:
+    first = start()
+    first.ready()
+    code, out, err = start(port=free_base()).end_by_itself()
+    assert (code, out) == (1, "")
+    assert f"is in use by another stack (pid {first.process.pid})" in err
+    assert answers(first.port)
+
+
+def test_two_stacks_run_side_by_side(start: Start, tmp_path: Path) -> None:
+    first = start(tmp_path / "one")
+    first.ready()
+    second = start(tmp_path / "two", port=free_base())
+    second.ready()
+    assert answers(first.port)
+    assert answers(second.port)
+
+
+def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_works(start: Start) -> None:
+    first = start()
+    first.ready()
+    first.query("CREATE TABLE kept AS SELECT 7 AS n")
+    children = list(first.home.pids.running().values())
+    assert len(children) == 5
+    os.kill(first.process.pid, signal.SIGKILL)
+    second = start(port=first.port)  # at once, while the children still stop
+    second.ready()
+    assert not [child for child in children if is_alive(child)]
+    assert second.query("SELECT n FROM kept") == 7
+
+
+def test_a_service_that_never_starts_ends_the_start_with_its_last_words(start: Start) -> None:
+    stack = start(COLONNADE_LOG_LEVEL="standin-fails")
+    code, out, err = stack.end_by_itself()
+    assert (code, out) == (1, "")
+    assert re.search(r"(inventory|risk|gateway) ended with exit code 3, 3 times\n +told to fail", err)
+    assert stack.home.pids.running() == {}
+
+
+def test_a_wrong_setting_is_named(start: Start) -> None:
+    code, _out, err = start(COLONNADE_PORT="80").end_by_itself()
+    assert code == 1
+    assert "COLONNADE_PORT" in err
