@@ -46,7 +46,7 @@ audit_seal = sa.Table(
 )
 
 _GENESIS = hashlib.sha256(b"colonnade audit chain v1").digest()
-# Sequence numbers become visible out of order; one this far behind the newest seal has long been decided.
+# Sequence numbers become visible out of order; one this far behind the newest seal was decided long ago.
 _LATE_ENTRIES = 50_000
 
 
@@ -158,7 +158,7 @@ async def verify(db: Database, key: bytes, anchor: tuple[int, str] | None = None
     """Walk the chain from its start.
 
     Args:
-        anchor: (length, head) that an earlier verification printed and somebody kept; shows a truncated or rewritten tail.
+        anchor: (length, head) that an earlier verification printed and somebody kept; shows a cut or rewritten tail.
     """
     previous, position = _GENESIS, 0
     anchored = anchor is None or anchor[0] == 0

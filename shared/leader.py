@@ -102,9 +102,8 @@ class Leader:
             connection = None
             try:
                 connection = await self._db.connect_alone(idle_session_timeout=f"{LOCK_IDLE_SECONDS}s")
-                while not await connection.fetchval(
-                    "SELECT pg_try_advisory_lock(hashtext($1))", f"leader:{self._name}"
-                ):
+                # The lock is in other processes' hands; there is no event to wait for.
+                while not await connection.fetchval(_TRY_LOCK, f"leader:{self._name}"):  # noqa: ASYNC110
                     await asyncio.sleep(0.5)
                 await self._lead(connection, duties)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError) as error:
