@@ -1,0 +1,1 @@
+"""Documents that are generated, and the decisions behind what is not."""
