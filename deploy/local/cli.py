@@ -58,7 +58,7 @@ def run(home: HomeOption = None, port: PortOption = None) -> None:
 
     try:
         settings = stack_settings.load(home=home, port=port)
-        _log_to(settings.home / "logs" / "stack.log")
+        log_to(settings.home / "logs" / "stack.log")
         stack.run(settings)
     except StartError as error:
         _fail(error)
@@ -103,9 +103,13 @@ def status(home: HomeOption = None) -> None:
 
 
 @dlq.command("list")
-def dlq_list(service: ServiceOption = None, home: HomeOption = None) -> None:
+def dlq_list(
+    service: ServiceOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also those replayed or dropped.")] = False,
+    home: HomeOption = None,
+) -> None:
     """List the dead letters."""
-    _each(service, home, "dlq", "list")
+    _each(service, home, "dlq", "list", *(["--all"] if everything else []))
 
 
 @dlq.command("show")
@@ -115,9 +119,14 @@ def dlq_show(letter: str, service: Annotated[str, typer.Option("--service")], ho
 
 
 @dlq.command("replay")
-def dlq_replay(letter: str, service: Annotated[str, typer.Option("--service")], home: HomeOption = None) -> None:
+def dlq_replay(
+    letter: str,
+    service: Annotated[str, typer.Option("--service")],
+    do: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")] = False,
+    home: HomeOption = None,
+) -> None:
     """Process one dead letter again, after the cause was removed."""
-    _each(service, home, "dlq", "replay", letter)
+    _each(service, home, "dlq", "replay", letter, *(["--yes"] if do else []))
 
 
 @dlq.command("drop")
@@ -132,15 +141,31 @@ def dlq_drop(
 
 
 @app.command()
-def replay(consumer: ConsumerOption, home: HomeOption = None) -> None:
-    """Rebuild a service's tables from the events, from the first one on."""
-    _each(consumer, home, "replay")
+def replay(
+    consumer: ConsumerOption,
+    from_outbox: Annotated[
+        bool, typer.Option(help="Fill the service's own stream again from its outbox, after the stream was lost.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Rebuild a service's tables from the events, from the first one on, and compare them with what was there."""
+    _each(consumer, home, "replay", *(["--from-outbox"] if from_outbox else []))
 
 
 @audit.command("verify")
-def audit_verify(service: ServiceOption = None, home: HomeOption = None) -> None:
+def audit_verify(
+    service: ServiceOption = None,
+    anchor: Annotated[
+        str | None, typer.Option(help="LENGTH:HEAD that an earlier verification printed, or a file that holds it.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
     """Check the chain of each service's audit; exits with 1 when an entry was changed, removed or added."""
-    _each(service, home, "audit", "verify")
+    if anchor is not None and service is None:
+        _fail(StartError("an anchor belongs to one service's chain; name it with --service"))
+    if anchor is not None and Path(anchor).exists():
+        anchor = str(Path(anchor).absolute())  # the command runs in another folder
+    _each(service, home, "audit", "verify", *(["--anchor", anchor] if anchor else []))
 
 
 @app.command("nats-accounts")
@@ -199,7 +224,7 @@ def _memory(process: psutil.Process | None) -> str:
         return "-"
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
     """Progress to standard error, briefly, and to the log with dates."""
     path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)

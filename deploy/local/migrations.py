@@ -2,11 +2,15 @@
 
 Importing a service to learn that nothing is to be done would cost a second of CPU each, at every start. What alembic
 would compare is cheap to read: the newest revisions in the folder, and the table in which it notes what was applied.
+What is left to do one process does for all: `python -m deploy.local.migrations inventory=services.inventory ...`, with
+the services' own environment.
 """
 
 from __future__ import annotations
 
 import ast
+import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,12 +19,12 @@ import asyncpg
 
 def heads(module: str) -> frozenset[str]:
     """The revisions of a service that no other follows; empty when it has no migrations."""
-    folder = _folder(module)
+    folder = directory(module)
     if folder is None:
         return frozenset()
     revisions: set[str] = set()
     followed: set[str] = set()
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted((folder / "versions").glob("*.py")):
         for name, value in _assignments(path).items():
             if name == "revision" and isinstance(value, str):
                 revisions.add(value)
@@ -41,11 +45,12 @@ async def applied(migration_url: str) -> frozenset[str]:
     return frozenset(row["version_num"] for row in rows)
 
 
-def _folder(module: str) -> Path | None:
+def directory(module: str) -> Path | None:
+    """A service's migrations folder, if it has one."""
     spec = find_spec(module)
     for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "migrations" / "versions"
-        if folder.is_dir():
+        folder = Path(place) / "migrations"
+        if (folder / "versions").is_dir():
             return folder
     return None
 
@@ -64,3 +69,19 @@ def _assignments(path: Path) -> dict[str, str | tuple[str, ...] | None]:
             if isinstance(target, ast.Name) and target.id in ("revision", "down_revision"):
                 found[target.id] = ast.literal_eval(value)
     return found
+
+
+def main(arguments: list[str]) -> None:
+    """Migrate the named components, one after the other: alembic keeps its context in globals."""
+    from shared.migrate import upgrade_now  # SQLAlchemy and alembic, which the supervisor does without
+
+    for argument in arguments:
+        name, _, module = argument.partition("=")
+        folder = directory(module)
+        if folder is None:
+            raise SystemExit(f"{module} has no migrations")
+        print(f"{name} is at {upgrade_now(folder, os.environ[f'{name.upper()}_MIGRATION_DATABASE_URL'])}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -126,6 +126,17 @@ class Nats:
                 pool.submit(asyncio.run, create_streams(self.url, self.seed_file(ADMIN))).result()
         return self.url
 
+    @property
+    def pid(self) -> int:
+        """Of the server that start() started.
+
+        Raises:
+            StartError: none runs.
+        """
+        if self._child is None:
+            raise StartError("NATS was not started")
+        return self._child.pid
+
     def stop(self) -> None:
         """Stop the server that start() started; does nothing when there is none."""
         if self._child is not None and self._command is not None:

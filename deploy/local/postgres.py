@@ -156,6 +156,17 @@ class Postgres:
         wait_until_ready(child, command, lambda: self.is_ready(child.pid), timeout_seconds)
         return self.url
 
+    @property
+    def pid(self) -> int:
+        """Of the server that start() started.
+
+        Raises:
+            StartError: none runs.
+        """
+        if self._child is None:
+            raise StartError("PostgreSQL was not started")
+        return self._child.pid
+
     def stop(self) -> None:
         """Stop the server that start() started; does nothing when there is none."""
         if self._child is not None and self._command is not None:

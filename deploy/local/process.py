@@ -197,15 +197,31 @@ class Pids:
             with contextlib.suppress(psutil.NoSuchProcess, ValueError, KeyError):
                 entry = json.loads(path.read_text())
                 process = psutil.Process(entry["pid"])
-                if abs(process.create_time() - entry["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                if abs(process.create_time() - entry["started"]) < 1 and is_alive(process):
                     found[path.stem] = (process, int(entry["stop_signal"]))
         return found
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs. A zombie does not: in containers often nobody collects the children of the dead."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end(processes: list[psutil.Process], timeout_seconds: float) -> None:
     """Wait for signalled processes that are not our children; kill those that remain and wait again."""
-    _gone, alive = psutil.wait_procs(processes, timeout=timeout_seconds)
+    alive = _wait(processes, timeout_seconds)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=5)
+    _wait(alive, 5)
+
+
+def _wait(processes: list[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
+    """Those that still run when the time is up."""
+    deadline = time.monotonic() + timeout_seconds
+    while (alive := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive

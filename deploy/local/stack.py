@@ -35,7 +35,6 @@ log = logging.getLogger("colonnade.stack")
 
 SERVER_TIMEOUT_SECONDS = 120.0  # PostgreSQL may have a long crash recovery before it
 SERVICE_TIMEOUT_SECONDS = 90.0
-MIGRATIONS_AT_ONCE = 2
 
 
 class Stack:
@@ -160,20 +159,24 @@ class Stack:
         await child.wait_ready(SERVER_TIMEOUT_SECONDS)
 
     async def _migrate(self) -> None:
-        """Bring every database to its service's newest revision; those that are there cost one query."""
-        turns = asyncio.Semaphore(MIGRATIONS_AT_ONCE)
+        """Bring every database to its service's newest revision; those that are there cost one query each."""
 
-        async def migrate(name: str, module: str) -> None:
+        async def is_behind(name: str, module: str) -> bool:
             wanted = migrations.heads(module)
             url = service_database(self.environment.server_url, name, self.home.credentials).migration_url
-            if not wanted or wanted == await migrations.applied(url):
-                return
-            async with turns:
-                began = time.monotonic()
-                await self._run_once(name, "migrate")
-                log.info("%s is migrated after %.1f s", name, time.monotonic() - began)
+            return bool(wanted) and wanted != await migrations.applied(url)
 
-        await _all(migrate(name, module) for name, module in self._modules.items())
+        behind = await _all(is_behind(name, module) for name, module in self._modules.items())
+        todo = [name for name, is_behind in zip(self._modules, behind, strict=True) if is_behind]
+        if not todo:
+            return
+        began = time.monotonic()
+        env: dict[str, str] = {}
+        for name in todo:
+            env |= self.environment.of(name)
+        argv = (sys.executable, "-m", migrations.__name__, *(f"{name}={self._modules[name]}" for name in todo))
+        await _run_once(Command("migrate", argv, self.home.logs / "migrate.log", env, ROOT))
+        log.info("migrated %s after %.1f s", ", ".join(todo), time.monotonic() - began)
 
     async def _admin_key(self, database_is_new: bool) -> None:
         """The first key, written once; again only when the database that knew it is gone."""
@@ -181,7 +184,7 @@ class Stack:
             return
         self.home.admin_key.unlink(missing_ok=True)
         out = str(self.home.admin_key)
-        await self._run_once("gateway", "create-key", "--name", "admin", "--role", "admin", "--out", out)
+        await _run_once(self._command("gateway", "create-key", "--name", "admin", "--role", "admin", "--out", out))
 
     def _command(self, name: str, *arguments: str) -> Command:
         return Command(
@@ -191,24 +194,6 @@ class Stack:
             env=self.environment.of(name),
             cwd=ROOT,
         )
-
-    async def _run_once(self, name: str, *arguments: str) -> None:
-        """Run one command of a component to its end.
-
-        Raises:
-            StartError: it failed; with its last words.
-        """
-        command = self._command(name, *arguments)
-        process = await spawn(command)
-        try:
-            code = await process.wait()
-        except asyncio.CancelledError:
-            process.terminate()
-            await process.wait()
-            raise
-        if code != 0:
-            what = f"{name} {arguments[0]}"
-            raise StartError(f"{what} ended with {describe_exit(code)}{last_words(command.log)}")
 
     def _service(self, name: str) -> Child:
         port = self.environment.port(name)
@@ -236,6 +221,23 @@ async def _run_until_signalled(stack: Stack) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stack.run(stop, lambda url: print(f"ready {url}", flush=True))
+
+
+async def _run_once(command: Command) -> None:
+    """Run a command to its end.
+
+    Raises:
+        StartError: it failed; with its last words.
+    """
+    process = await spawn(command)
+    try:
+        code = await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+    if code != 0:
+        raise StartError(f"{' '.join(command.argv[1:5])} ended with {describe_exit(code)}{last_words(command.log)}")
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
