@@ -124,7 +124,7 @@ async def _read_json(request: Request, limit_bytes: int) -> None:
             raise MalformedJson(f"the body cannot be read: {error}", field="/") from error
 
 
-def _if_match(
+async def _if_match(
     if_match: Annotated[
         str | None, Header(description='The ETag you are changing, e.g. `"3"`; `*` changes whatever is there.')
     ] = None,

@@ -66,7 +66,7 @@ def _decode(secret: bytes, list_name: bytes, cursor: str) -> tuple[Any, ...]:
         raise UnknownCursor("the cursor is unknown here; start without one", field="cursor") from error
 
 
-def _page(
+async def _page(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=LIMIT, description="Items a page.")] = 50,
     cursor: Annotated[

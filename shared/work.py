@@ -135,7 +135,8 @@ async def forget_old_keys(tx: Tx) -> None:
     await tx.execute(idempotency_table.delete().where(idempotency_table.c.created_at < age))
 
 
-def _unit(
+# Dependencies are coroutines although they await nothing: FastAPI runs plain functions in a thread.
+async def _unit(
     request: Request,
     idempotency_key: Annotated[
         str | None,
