@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from services.metrics.domain.assets import Asset, Deployment
 from services.metrics.domain.coverage import CoverageChanges
+from services.metrics.domain.entries import Entry, entry_of
 from services.metrics.domain.incidents import Incident
 from services.metrics.domain.ledger import Posting, minute_of
-from services.metrics.domain.oversight import Entry, entry_of
 from shared.contracts.envelope import Event
 from shared.contracts.governance import ControlEvent, ControlRemoved
 from shared.contracts.incidents import IncidentEvent, StepCompleted, StepOverdue
@@ -28,19 +28,27 @@ class Wanted:
     entries: frozenset[tuple[str, str]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the things wanted; one that is absent was never heard of."""
+
+    assets: Mapping[UUID, Asset] = field(default_factory=dict)
+    deployments: Mapping[UUID, Deployment] = field(default_factory=dict)
+    incidents: Mapping[UUID, Incident] = field(default_factory=dict)
+    entries: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
+
+
 class Books:
-    """What is known of the things concerned, and what the events booked so far change in the ledger and in coverage.
+    """The things that events changed, as they stand now, and what that changes in the ledger and in coverage."""
 
-    The dictionaries hold the things as they stood before (absent: never heard of) and, after `post`, as they stand.
-    """
-
-    assets: dict[UUID, Asset] = field(default_factory=dict)
-    deployments: dict[UUID, Deployment] = field(default_factory=dict)
-    incidents: dict[UUID, Incident] = field(default_factory=dict)
-    entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
-    ledger: Posting = field(default_factory=Posting)
-    coverage: CoverageChanges = field(default_factory=CoverageChanges)
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self.assets: dict[UUID, Asset] = {}
+        self.deployments: dict[UUID, Deployment] = {}
+        self.incidents: dict[UUID, Incident] = {}
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.ledger = Posting()
+        self.coverage = CoverageChanges()
 
     def post(self, event: Event) -> None:
         """Book one event. One that was booked before, or is older than what is known, changes nothing.
@@ -71,7 +79,7 @@ class Books:
                 self._post_entry(entry_of(event))
 
     def _asset(self, asset_id: UUID) -> Asset:
-        return self.assets.get(asset_id) or Asset(asset_id)
+        return self.assets.get(asset_id) or self._known.assets.get(asset_id) or Asset(asset_id)
 
     def _keep_asset(self, old: Asset, new: Asset) -> None:
         if new is old:
@@ -82,7 +90,7 @@ class Books:
 
     def _post_control(self, event: ControlEvent, minute: int) -> None:
         new = Deployment.of(event.deployment, present=not isinstance(event, ControlRemoved))
-        old = self.deployments.get(new.deployment_id)
+        old = self.deployments.get(new.deployment_id) or self._known.deployments.get(new.deployment_id)
         if old is not None and new.version <= old.version:
             return
         asset = self._asset(new.asset_id)
@@ -90,7 +98,7 @@ class Books:
         self.deployments[new.deployment_id] = new
 
     def _incident(self, incident_id: UUID) -> Incident:
-        return self.incidents.get(incident_id) or Incident(incident_id)
+        return self.incidents.get(incident_id) or self._known.incidents.get(incident_id) or Incident(incident_id)
 
     def _keep_incident(self, old: Incident, new: Incident) -> None:
         if new is old:
@@ -99,7 +107,7 @@ class Books:
         self.incidents[new.incident_id] = new
 
     def _post_entry(self, new: Entry) -> None:
-        old = self.entries.get((new.kind, new.key))
+        old = self.entries.get((new.kind, new.key)) or self._known.entries.get((new.kind, new.key))
         if old is not None and new.version <= old.version:
             return
         kept = new if old is None else new.not_before(old)

@@ -241,6 +241,18 @@ BESIDE: tuple[Figure, ...] = (
     ),
     _count("policy_exceptions_in_force", "Granted exceptions from policy in force.", Counter.POLICY_EXCEPTIONS),
     _count("actions_tracked", "Actions ever known that had to be done by a time.", Counter.ACTIONS_TRACKED),
+    _count(
+        "alerts_last_30_days",
+        "Alerts first seen in the 30 days before the moment asked about; repeats folded into one are one.",
+        Counter.ALERTS_MONTH,
+    ),
+    _share(
+        "alert_precision",
+        "Share of true positives among the alerts first seen in the last 365 days that a person judged, duplicates "
+        "aside; null while none is judged.",
+        Counter.ALERTS_TRUE,
+        Counter.ALERTS_JUDGED,
+    ),
     _count("policies_in_force", "Policies with an approved version.", Counter.POLICIES, by_team=False),
     _count("risk_appetite_set", "1 once the organisation stated its risk appetite.", Counter.APPETITE, by_team=False),
     _count("board_decisions", "Decisions of the oversight board on record.", Counter.DECISIONS, by_team=False),

@@ -16,12 +16,10 @@ from uuid import UUID
 
 from services.metrics.domain.ledger import (
     ALWAYS,
-    LAST_MINUTE,
-    MINUTES_A_DAY,
     Counter,
     Share,
     Step,
-    clamp,
+    later,
     minute_after,
     until,
 )
@@ -101,8 +99,8 @@ class Incident:
         if self.category is None or self.detected_at is None:
             return None
         steps: list[Step] = []
-        month_ends = minute_after(_later(self.detected_at, MONTH_DAYS))
-        year_ends = minute_after(_later(self.detected_at, YEAR_DAYS))
+        month_ends = minute_after(later(self.detected_at, MONTH_DAYS))
+        year_ends = minute_after(later(self.detected_at, YEAR_DAYS))
         steps.extend(until(ALWAYS, month_ends, Counter.INCIDENTS_MONTH))
         steps.extend(until(ALWAYS, year_ends, CATEGORY_COUNTERS[self.category]))
         for start, end, counted, summed in (
@@ -120,9 +118,3 @@ class Incident:
         if self.late_steps and not self.finished:
             steps.append((ALWAYS, Counter.OVERDUE_STEPS, len(self.late_steps)))
         return Share(self.team, tuple(steps))
-
-
-def _later(instant: datetime, days: int) -> datetime:
-    """`instant` and so many days; at the end of the calendar, the end of the calendar."""
-    latest = LAST_MINUTE - days * MINUTES_A_DAY
-    return instant + timedelta(days=days) if clamp(minute_after(instant)) < latest else instant

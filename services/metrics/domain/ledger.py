@@ -26,8 +26,8 @@ _EPOCH_DAY = EPOCH.date().toordinal()
 
 # A step at this minute counts from the moment its thing is known.
 ALWAYS = 0
-# No later than any timestamp that the contracts can carry; keeps minutes inside a 32-bit column.
-LAST_MINUTE = (date.max.toordinal() - _EPOCH_DAY) * MINUTES_A_DAY
+# Whatever lies further ahead is as good as never; keeps minutes inside a 32-bit column.
+LAST_MINUTE = (date(5000, 1, 1).toordinal() - _EPOCH_DAY) * MINUTES_A_DAY
 
 ORGANISATION = "organisation"
 
@@ -77,6 +77,9 @@ class Counter(IntEnum):
     POLICIES = 39
     APPETITE = 40
     DECISIONS = 41
+    ALERTS_MONTH = 42
+    ALERTS_JUDGED = 43
+    ALERTS_TRUE = 44
 
     @property
     def column(self) -> str:
@@ -118,6 +121,11 @@ def at_minute(minute: int) -> datetime:
 
 def clamp(minute: int) -> int:
     return max(ALWAYS, min(minute, LAST_MINUTE))
+
+
+def later(instant: datetime, days: int) -> datetime:
+    """`instant` and so many days; far ahead of any program's life, `instant` itself."""
+    return instant + timedelta(days=days) if minute_of(instant) < LAST_MINUTE else instant
 
 
 def until(start: int, end: int, counter: Counter, amount: int = 1) -> Steps:

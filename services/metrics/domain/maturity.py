@@ -137,7 +137,7 @@ def _asset_management(figures: Figures) -> _Reading:
     return _Reading(
         score=None if coverage is None else coverage * 100,
         evidence=(
-            f"Asset coverage (assets with a security review): {_percent(coverage)}",
+            f"Asset coverage (assets with a security review): {as_percent(coverage)}",
             f"Assets tracked: {total}",
             f"Stale reviews: {_count(figures, 'assets_with_stale_review')}",
         ),
@@ -185,7 +185,7 @@ def _red_teaming(figures: Figures) -> _Reading:
         remediation is not None and remediation >= 0.90,
         "Record what red teaming finds, so that the remediation rate is known."
         if remediation is None
-        else f"Remediate 90% of red-team findings; {_percent(remediation)} are.",
+        else f"Remediate 90% of red-team findings; {as_percent(remediation)} are.",
     )
     return _Reading(
         # No engagement is a fact, not a missing one: governance keeps the list.
@@ -193,7 +193,7 @@ def _red_teaming(figures: Figures) -> _Reading:
         evidence=(
             f"Engagements this year: {engagements}",
             f"Findings: {_count(figures, 'findings_from_red_team')}",
-            f"Remediation rate: {_percent(remediation)}",
+            f"Remediation rate: {as_percent(remediation)}",
         ),
         rungs=((conducted(1),), (conducted(2),), (conducted(4), remediated)),
     )
@@ -220,7 +220,7 @@ def _risk_management(figures: Figures) -> _Reading:
     return _Reading(
         score=None if share is None or mean is None else share * (100 - mean),
         evidence=(
-            f"Risk-assessed assets: {_percent(share)}",
+            f"Risk-assessed assets: {as_percent(share)}",
             f"Mean residual risk: {_plain(mean)}",
             f"CRITICAL assets: {_plain(critical)}",
             f"Risk acceptances in force: {_count(figures, 'risk_acceptance_count')}",
@@ -238,12 +238,12 @@ def _technical_controls(figures: Figures) -> _Reading:
     covered = _share_rungs(share, controlled, total, "controlled", "Put a control into operation on")
     kept_working = _Test(
         working is not None and working >= 0.90,
-        f"Bring 90% of the deployed controls into operation; {_percent(working)} are.",
+        f"Bring 90% of the deployed controls into operation; {as_percent(working)} are.",
     )
     return _Reading(
         score=None if share is None else share * 100,
         evidence=(
-            f"Assets with an operational control: {_percent(share)}",
+            f"Assets with an operational control: {as_percent(share)}",
             f"Controls deployed: {deployed}",
             f"Controls operational: {_count(figures, 'controls_operational')}",
         ),
@@ -289,7 +289,7 @@ def _compliance(figures: Figures) -> _Reading:
     return _Reading(
         score=None if share is None else share * 100,
         evidence=(
-            f"Assets without a compliance gap: {_percent(share)}",
+            f"Assets without a compliance gap: {as_percent(share)}",
             f"Compliance gaps: {_count(figures, 'compliance_gap_count') if total else 'no data'}",
         ),
         rungs=_share_rungs(share, gap_free, total, "free of gaps", "Close the compliance gaps of"),
@@ -315,7 +315,7 @@ def _share_rungs(
             return (_Test(False, f"There is no data yet on the share of assets that are {quality}: begin with it."),)
         missing = -(-percent * total // 100) - counted
         noun = "asset" if missing == 1 else "assets"
-        gap = f"{verb} {missing} more {noun}: {_percent(share)} are {quality}, {percent}% are needed."
+        gap = f"{verb} {missing} more {noun}: {as_percent(share)} are {quality}, {percent}% are needed."
         return (_Test(share >= percent / 100, gap),)
 
     return reached(SHARE_LADDER[0]), reached(SHARE_LADDER[1]), reached(SHARE_LADDER[2])
@@ -335,7 +335,8 @@ def _cut(number: Decimal, step: str) -> Decimal:
     return number.quantize(Decimal(step), rounding=ROUND_DOWN)
 
 
-def _percent(share: float | None) -> str:
+def as_percent(share: float | None) -> str:
+    """A share as it is shown."""
     return "no data" if share is None else f"{_cut(Decimal(repr(share)) * 100, '0.01')}%"
 
 

@@ -6,6 +6,18 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+from shared.contracts.detection import (
+    AlertDisposed,
+    AlertEvent,
+    AlertRaised,
+    AlertSnapshot,
+    Decision,
+    Direction,
+    Disposition,
+    FindingKind,
+    Severity,
+    Verdict,
+)
 from shared.contracts.governance import (
     AcceptanceGranted,
     AcceptanceRevoked,
@@ -281,3 +293,30 @@ def an_appetite(at: datetime = NOON) -> AppetiteChanged:
 
 def a_decision(name: str = "budget", at: datetime = NOON) -> DecisionRecorded:
     return DecisionRecorded(version=1, occurred_at=at, decision_id=an_id(name), title=name, outcome="approved")
+
+
+def an_alert(
+    name: str = "alert", *, version: int = 1, at: datetime = NOON, disposition: str | None = None
+) -> AlertEvent:
+    snapshot = AlertSnapshot(
+        alert_id=an_id(name),
+        version=version,
+        title=name,
+        kind=FindingKind.INJECTION,
+        category="prompt_injection_exploitation",
+        severity=Severity.HIGH,
+        verdict=Verdict.BLOCK,
+        decision=Decision.ALLOW,
+        score=0.9,
+        rule_id="rule",
+        rule_version=1,
+        owner_team="search",
+        direction=Direction.INPUT,
+        inspection_id=an_id(f"{name}/inspection"),
+        first_seen=at,
+        last_seen=at,
+        disposition=None if disposition is None else Disposition(disposition),
+    )
+    if disposition is None:
+        return AlertRaised(version=version, occurred_at=at, alert=snapshot)
+    return AlertDisposed(version=version, occurred_at=at, alert=snapshot, actor="ada")

@@ -10,11 +10,11 @@ import pytest
 
 from services.metrics.domain import figures
 from services.metrics.domain.assets import cents
-from services.metrics.domain.books import Books, wanted
+from services.metrics.domain.books import Books, Known, wanted
 from services.metrics.domain.coverage import group
+from services.metrics.domain.entries import entry_of
 from services.metrics.domain.figures import Value
 from services.metrics.domain.ledger import ORGANISATION, Totals, minute_of
-from services.metrics.domain.oversight import entry_of
 from services.metrics.tests.factories import (
     NOON,
     a_containment,
@@ -30,6 +30,7 @@ from services.metrics.tests.factories import (
     a_retirement,
     a_review,
     a_revocation,
+    an_alert,
     an_appetite,
     an_assessment,
     an_engagement,
@@ -47,7 +48,7 @@ class Program:
     """Events booked one after the other, and the figures that come of it."""
 
     def __init__(self, events: Iterable[Event]) -> None:
-        self.books = Books()
+        self.books = Books(Known())
         for event in events:
             self.post(event)
 
@@ -80,6 +81,7 @@ def test_an_empty_program_counts_zero_and_rates_nothing() -> None:
         "assessed_rate",
         "gap_free_rate",
         "control_operational_rate",
+        "alert_precision",
     }
     assert all(value == 0 for value in values.values() if value is not None)
 
@@ -498,3 +500,19 @@ def test_what_events_speak_of_is_named_before_they_are_booked() -> None:
     assert needed.deployments == {an_id("third/monitoring")}
     assert needed.incidents == {an_id("leak")}
     assert needed.entries == {("policy", "acceptable_use")}
+
+
+def test_alerts_are_counted_for_a_month_and_judged_for_a_year() -> None:
+    program = Program(
+        [
+            an_alert("right"),
+            an_alert("wrong"),
+            an_alert("twin"),
+            an_alert("open"),
+            an_alert("right", version=2, disposition="true_positive"),
+            an_alert("wrong", version=2, disposition="benign"),
+            an_alert("twin", version=2, disposition="duplicate"),
+        ]
+    )
+    assert [program.figure("alerts_last_30_days", NOON + days * DAY) for days in (0, 30)] == [4, 0]
+    assert [program.figure("alert_precision", NOON + days * DAY) for days in (0, 364, 365)] == [0.5, 0.5, None]

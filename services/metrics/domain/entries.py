@@ -1,7 +1,6 @@
-"""What governance adds to the program's counts: acceptances, red teaming, reviews owed, policies, decisions.
+"""Things whose latest message says everything: acceptances, red teaming, reviews owed, policies, decisions, alerts.
 
-Each of its messages says everything about its thing, so what the thing counts for is a function of the latest message
-alone, and an `Entry` is all that has to be remembered of it.
+What such a thing counts for is a function of that message alone, and an `Entry` is all that has to be remembered of it.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from services.metrics.domain.ledger import (
     Share,
     Step,
     Steps,
+    later,
     minute_after,
     minute_of,
     minute_of_day,
     until,
 )
+from shared.contracts.detection import AlertEvent, Disposition
 from shared.contracts.envelope import Event
 from shared.contracts.governance import (
     AcceptanceEvent,
@@ -41,10 +42,14 @@ OWED_FINDINGS = frozenset({"open", "retest"})
 OWED_REVIEW = "due"
 CANCELLED = "cancelled"
 
+# Alerts count for as long as incidents do: a month in numbers, a year in judgements.
+ALERT_MONTH_DAYS = 30
+ALERT_YEAR_DAYS = 365
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one thing of governance counts for, by its latest message."""
+    """What one thing counts for, by its latest message."""
 
     kind: str
     key: str
@@ -58,7 +63,7 @@ class Entry:
 
 
 def entry_of(event: Event) -> Entry:
-    """Read one of governance's messages.
+    """Read a message about such a thing.
 
     Raises:
         NotImplementedError: the message is about something that no figure counts.
@@ -131,6 +136,21 @@ def _appetite(event: AppetiteChanged) -> tuple[str, str, Steps]:
 @_counts.register
 def _decision(event: DecisionRecorded) -> tuple[str, str, Steps]:
     return "decision", "", ((ALWAYS, Counter.DECISIONS, 1),)
+
+
+@_counts.register
+def _alert(event: AlertEvent) -> tuple[str, str, Steps]:
+    """Raised in the last month; judged right or wrong in the last year. A duplicate says nothing about its rule."""
+    alert = event.alert
+    month_ends, year_ends = (
+        minute_after(later(alert.first_seen, days)) for days in (ALERT_MONTH_DAYS, ALERT_YEAR_DAYS)
+    )
+    steps = until(ALWAYS, month_ends, Counter.ALERTS_MONTH)
+    if alert.disposition not in (None, Disposition.DUPLICATE):
+        steps += until(ALWAYS, year_ends, Counter.ALERTS_JUDGED)
+    if alert.disposition is Disposition.TRUE_POSITIVE:
+        steps += until(ALWAYS, year_ends, Counter.ALERTS_TRUE)
+    return "alert", alert.owner_team, steps
 
 
 def _day_after(due_on: date) -> int:

@@ -1,0 +1,115 @@
+"""What several routes ask of the store: figures at a moment, maturity with its history, a series, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from services.metrics.api.views import (
+    ControlCoverageView,
+    CoverageView,
+    MaturityLevelView,
+    PointView,
+    ProgramCoverageView,
+    ProgramView,
+)
+from services.metrics.domain import figures, maturity
+from services.metrics.domain.coverage import CELL_COLUMNS, Coverage
+from services.metrics.domain.figures import Figure
+from services.metrics.domain.ledger import COUNTERS, MINUTES_A_DAY, Totals, at_minute, clamp, minute_of, scopes_of
+from services.metrics.store import coverage as coverage_store
+from services.metrics.store import totals as totals_store
+from shared.auth import Caller
+from shared.contracts.inventory import AssetType
+from shared.database import Tx
+from shared.errors import Invalid, NotFound
+
+TEAMS_SHOWN = 200
+
+
+class MomentAhead(Invalid):
+    """That moment is still to come."""
+
+
+class TeamNotFound(NotFound):
+    """There is no such team that you may know of."""
+
+
+def moment(as_of: datetime | None) -> int:
+    """The minute asked about; now unless told.
+
+    Raises:
+        MomentAhead: it lies in the future.
+    """
+    now = datetime.now(UTC)
+    if as_of is not None and as_of > now:
+        raise MomentAhead("figures are told of the past and the present only", field="as_of")
+    return minute_of(as_of or now)
+
+
+def teams_of(caller: Caller, team: str | None) -> frozenset[str] | None:
+    """The teams that the figures are to cover: the one asked for, or all that the caller sees; None is everybody.
+
+    Raises:
+        TeamNotFound: the caller does not see that team.
+    """
+    if team is None:
+        return caller.teams
+    if not caller.sees(team):
+        raise TeamNotFound(f"no team {team!r}")
+    return frozenset({team})
+
+
+def recorded(since: int | None) -> datetime | None:
+    return None if since is None else at_minute(since)
+
+
+async def program(tx: Tx, minute: int, teams: frozenset[str] | None) -> ProgramView:
+    since = await totals_store.recorded_since(tx)
+    # While nothing at all was booked the streams are read to their end and hold nothing: zero is known then.
+    known = since is None or minute >= since
+    totals = await totals_store.totals_at(tx, scopes_of(teams), minute) if known else None
+    return ProgramView.of(totals, as_of=at_minute(minute), recorded_since=recorded(since), whole=teams is None)
+
+
+async def maturity_levels(tx: Tx, minute: int) -> list[MaturityLevelView]:
+    """Of the organisation, with the quarters before `minute` that level 5 asks about."""
+    days = [maturity.QUARTER_DAYS * quarter for quarter in range(maturity.EARLIER_QUARTERS, -1, -1)]
+    minutes = [clamp(minute - back * MINUTES_A_DAY) for back in days]
+    *earlier, now = [
+        figures.values(totals) for totals in await totals_store.totals_of(tx, scopes_of(None), minutes, COUNTERS)
+    ]
+    return [MaturityLevelView.of(found) for found in maturity.assess(now, earlier)]
+
+
+async def series(tx: Tx, figure: Figure, minutes: Sequence[int], teams: frozenset[str] | None) -> list[PointView]:
+    """The figure at each of `minutes`; null before recording began and after the present."""
+    since = await totals_store.recorded_since(tx)
+    now = minute_of(datetime.now(UTC))
+    known = [minute for minute in minutes if since is not None and since <= minute <= now]
+    sampled: list[Totals] = []
+    if known:
+        sampled = await totals_store.totals_of(tx, scopes_of(teams), known, figure.counters)
+    values = {minute: figure.of(totals) for minute, totals in zip(known, sampled, strict=True)}
+    return [PointView.of(at_minute(minute), values.get(minute)) for minute in minutes]
+
+
+async def coverage(tx: Tx, teams: frozenset[str] | None) -> ProgramCoverageView:
+    by_type = await coverage_store.by_asset_type(tx, teams)
+    nothing = (0,) * len(CELL_COLUMNS)
+    types = [by_type.get(kind.value, Coverage(kind.value, nothing)) for kind in AssetType]
+    total = Coverage(
+        "all", tuple(sum(column) for column in zip(nothing, *(found.counts for found in types), strict=True))
+    )
+    return ProgramCoverageView(
+        total=CoverageView.of(total),
+        by_asset_type=[CoverageView.of(found) for found in types],
+        by_control_type=[
+            ControlCoverageView(
+                control_type=kind, assets=total.assets, controlled=controlled, controlled_rate=total.share(controlled)
+            )
+            for kind, controlled in total.by_control_type.items()
+        ],
+        by_team=[CoverageView.of(found) for found in await coverage_store.by_team(tx, teams, TEAMS_SHOWN)],
+        teams=await coverage_store.count_teams(tx, teams),
+    )
