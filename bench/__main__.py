@@ -1,0 +1,28 @@
+"""`make bench`: runs the benchmarks one after another; `make bench WHAT=loop` runs one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+
+BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway")
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(BENCHMARKS)
+    unknown = sorted(set(wanted) - set(BENCHMARKS))
+    if unknown:
+        sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    print(f"machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    for name in wanted:
+        started = time.perf_counter()
+        print(f"\n== {name}", flush=True)
+        importlib.import_module(f"bench.{name}").main()
+        print(f"   ({time.perf_counter() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

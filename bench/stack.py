@@ -1,0 +1,101 @@
+"""A platform of its own for a benchmark: started in a temporary home, stopped and removed afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PORTS = 10
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running platform.
+
+    Attributes:
+        seconds_to_ready: from the command to its `ready` line.
+    """
+
+    url: str
+    port: int
+    home: Path
+    key: str
+    process: subprocess.Popen[str]
+    seconds_to_ready: float
+
+    def database(self, service: str) -> str:
+        """URL of a service's database, as its runtime role: to look at what is stored without asking the service."""
+        from deploy.local.stack import environment_of
+
+        return environment_of(self.home, self.port, service)[f"{service.upper()}_DATABASE_URL"]
+
+
+def free_block() -> int:
+    """A port with the nine above it free."""
+    for base in range(18_000, 60_000, 20):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(base, base + PORTS):
+                    probe = stack.enter_context(socket.socket())
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return base
+    raise RuntimeError("no ten free ports in a row")
+
+
+def start(home: Path, port: int, **settings: str) -> Stack:
+    """Start a platform on `home` and wait until it is ready.
+
+    Raises:
+        RuntimeError: it did not come up; its output is in the message.
+    """
+    environment = {**os.environ, "COLONNADE_HOME": str(home), "COLONNADE_PORT": str(port), **settings}
+    started = time.perf_counter()
+    log = (home.parent / f"{home.name}.log").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local", "run"], stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.startswith("ready"):
+        process.wait(30)
+        log.seek(0)
+        raise RuntimeError(f"the platform did not start:\n{log.read()[-4_000:]}")
+    key = (home / "admin.key").read_text().strip()
+    return Stack(line.split()[1], port, home, key, process, time.perf_counter() - started)
+
+
+def stop(stack: Stack) -> None:
+    """Stop it as Ctrl-C does."""
+    stack.process.send_signal(signal.SIGINT)
+    try:
+        stack.process.wait(60)
+    except subprocess.TimeoutExpired:
+        stack.process.kill()
+        raise
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[Stack]:
+    """A platform in a temporary home for the length of the block."""
+    folder = Path(tempfile.mkdtemp(prefix="colonnade-bench-"))
+    try:
+        stack = start(folder / "home", free_block(), **settings)
+        try:
+            yield stack
+        finally:
+            stop(stack)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
