@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -109,13 +110,13 @@ def dlq_list(
     home: HomeOption = None,
 ) -> None:
     """List the dead letters."""
-    _each(service, home, "dlq", "list", *(["--all"] if everything else []))
+    _each(service, home, "dlq", "list", *(["--all"] if everything else []), among=SERVICES)
 
 
 @dlq.command("show")
 def dlq_show(letter: str, service: Annotated[str, typer.Option("--service")], home: HomeOption = None) -> None:
     """Show one dead letter: the event, the error, how often it was tried."""
-    _each(service, home, "dlq", "show", letter)
+    _each(service, home, "dlq", "show", letter, among=SERVICES)
 
 
 @dlq.command("replay")
@@ -126,7 +127,7 @@ def dlq_replay(
     home: HomeOption = None,
 ) -> None:
     """Process one dead letter again, after the cause was removed."""
-    _each(service, home, "dlq", "replay", letter, *(["--yes"] if do else []))
+    _each(service, home, "dlq", "replay", letter, *(["--yes"] if do else []), among=SERVICES)
 
 
 @dlq.command("drop")
@@ -137,7 +138,7 @@ def dlq_drop(
     home: HomeOption = None,
 ) -> None:
     """Give one dead letter up."""
-    _each(service, home, "dlq", "drop", letter, "--reason", reason)
+    _each(service, home, "dlq", "drop", letter, "--reason", reason, among=SERVICES)
 
 
 @app.command()
@@ -149,7 +150,7 @@ def replay(
     home: HomeOption = None,
 ) -> None:
     """Rebuild a service's tables from the events, from the first one on, and compare them with what was there."""
-    _each(consumer, home, "replay", *(["--from-outbox"] if from_outbox else []))
+    _each(consumer, home, "replay", *(["--from-outbox"] if from_outbox else []), among=SERVICES)
 
 
 @audit.command("verify")
@@ -189,17 +190,17 @@ def _settings(home: Path | None, port: int | None = None) -> StackSettings:
     return settings
 
 
-def _each(service: str | None, home: Path | None, *arguments: str) -> None:
+def _each(service: str | None, home: Path | None, *arguments: str, among: Collection[str] = tuple(MODULES)) -> None:
     """Run a command of one component, or of all one after the other, and exit with the worst of their codes."""
-    if service is not None and service not in MODULES:
-        _fail(StartError(f"there is no service {service!r}; there are {', '.join(MODULES)}"))
+    if service is not None and service not in among:
+        _fail(StartError(f"there is no such service as {service!r} here; there are {', '.join(among)}"))
     settings = _settings(home)
     folder = Home(settings.home)
     if settings.database_url is None and not folder.is_owned():
         _fail(StartError(f"no stack runs in {folder.path}, and its databases with it; start one with `colonnade run`"))
     environment = Environment(folder, settings)
     worst = 0
-    for name in [service] if service else MODULES:
+    for name in [service] if service else among:
         if service is None:
             print(f"{name}:", flush=True)
         argv = [sys.executable, "-m", MODULES[name], *arguments]

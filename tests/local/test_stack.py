@@ -20,7 +20,9 @@ import pytest
 
 from deploy.local.databases import address
 from deploy.local.home import Home
+from deploy.local.nats import Nats
 from deploy.local.ports import is_taken
+from deploy.local.postgres import Postgres
 from deploy.local.probe import http_status
 from deploy.local.process import is_alive
 
@@ -201,6 +203,37 @@ def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_works(s
     second.ready()
     assert not [child for child in children if is_alive(child)]
     assert second.query("SELECT n FROM kept") == 7
+
+
+def test_being_stopped_while_starting_is_no_failure_and_leaves_nothing(start: Start) -> None:
+    stack = start()
+    eventually(lambda: stack.pid("nats"))
+    code, out, err = stack.end()
+    assert (code, out) == (0, "")
+    assert "stopped after" in err
+    assert stack.home.pids.running() == {}
+
+
+def test_servers_of_ones_own_are_used_instead_when_they_are_named(start: Start, tmp_path: Path) -> None:
+    with Postgres(tmp_path / "theirs", durable=False) as postgres, Nats(tmp_path / "theirs") as nats:
+        stack = start(
+            COLONNADE_DATABASE_URL=postgres.url,
+            COLONNADE_NATS_URL=nats.url,
+            COLONNADE_NATS_SEEDS=str(nats.seed_file("admin").parent),
+        )
+        stack.ready()
+        assert sorted(stack.home.pids.running()) == ["gateway", "inventory", "risk"]
+        assert not is_taken(stack.port + 7)
+        code, _out, _err = stack.end()
+        assert code == 0
+
+
+def test_a_server_of_ones_own_that_is_not_there_is_named(start: Start) -> None:
+    stack = start(COLONNADE_DATABASE_URL="postgresql://me:secret@127.0.0.1:1/postgres")
+    code, out, err = stack.end_by_itself()
+    assert (code, out) == (1, "")
+    assert "PostgreSQL at 127.0.0.1:1/postgres does not let us in" in err
+    assert "secret" not in err
 
 
 def test_a_service_that_never_starts_ends_the_start_with_its_last_words(start: Start) -> None:
