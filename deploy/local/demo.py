@@ -144,7 +144,8 @@ class Story:
             }, ["training set"]),
             ("vector store", {
                 "name": f"Knowledge base vectors ({self.run})", "asset_type": "vector_database",
-                "cloud_provider": "aws", "cloud_region": "eu-central-1", "network_exposure": "vpc", "data_classification": "confidential",
+                "cloud_provider": "aws", "cloud_region": "eu-central-1", "network_exposure": "vpc",
+                "data_classification": "confidential",
             }, []),
             ("prompt", {
                 "name": f"Support agent system prompt ({self.run})", "asset_type": "prompt_template",
