@@ -20,7 +20,6 @@ from uuid import UUID
 
 from services.risk.domain.formula import plain, rounded
 from services.risk.domain.model import HUNDRED, ONE, ZERO, BlastRadius, IncidentActivity, ScoringModel, ThreatActivity
-from shared.contracts.detection import Disposition
 from shared.contracts.incidents import IncidentStatus
 
 NOTICEABLE = Decimal("0.005")
@@ -29,13 +28,12 @@ MOST_SOURCES = 20
 """Ids that an adjustment names; the reason tells how many there were."""
 _HOUR = timedelta(hours=1)
 _DIGITS = Context(prec=16)
-_DISMISSED = frozenset({Disposition.FALSE_POSITIVE, Disposition.BENIGN, Disposition.DUPLICATE})
 _OVER = frozenset({IncidentStatus.RESOLVED, IncidentStatus.CLOSED})
 
 
 @dataclass(frozen=True, slots=True)
 class AlertSignal:
-    """An alert on an asset as risk sees it."""
+    """An alert on an asset, open or found to be real; what was found to be nothing is no signal."""
 
     alert_id: UUID
     asset_id: UUID
@@ -43,12 +41,9 @@ class AlertSignal:
     severity: str
     count: int
     last_seen: datetime
-    disposition: str | None = None
 
     def points(self, table: ThreatActivity, at: datetime) -> Decimal:
-        """Points at a time; zero once somebody found it to be nothing, or something counted elsewhere."""
-        if self.disposition in _DISMISSED:
-            return ZERO
+        """Points at a time."""
         return table.points[self.severity] * _repetition(self.count) * _decay(self.last_seen, at, table.half_life_days)
 
 
@@ -63,10 +58,15 @@ class IncidentSignal:
     status: str
     over_since: datetime | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Resolved or closed."""
+        return self.status in _OVER
+
     def points(self, table: IncidentActivity, at: datetime) -> Decimal:
         """Points at a time: in full while open, a share once contained, fading once resolved or closed."""
         points = table.points[self.severity]
-        if self.status in _OVER:
+        if self.is_over:
             since = self.over_since or at
             return points * table.contained_share * _decay(since, at, table.half_life_days)
         return points * table.contained_share if self.status == IncidentStatus.CONTAINED else points
@@ -89,7 +89,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A signed change in points of the 0-100 scale, two decimals. `source_ids` are alerts', incidents' or the asset's."""
+    """A signed change in points of the 0-100 scale, two decimals. `source_ids`: alerts, incidents or the asset."""
 
     kind: str
     points: Decimal

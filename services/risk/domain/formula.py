@@ -176,11 +176,8 @@ def _deployment_exposure(model: ScoringModel, subject: Subject) -> tuple[Decimal
     table = model.tables.deployment_exposure
     network = table.network.get(subject.network_exposure, table.network_other)
     environment = table.environment.get(subject.deployment_env, table.environment_other)
-    return (
-        min(HUNDRED, network * environment),
-        f"Network exposure {subject.network_exposure} ({plain(network)}) in {subject.deployment_env} "
-        f"(x {plain(environment)}).",
-    )
+    details = f"Network exposure {subject.network_exposure} ({plain(network)}) in {subject.deployment_env}"
+    return min(HUNDRED, network * environment), f"{details} (x {plain(environment)})."
 
 
 def _model_provenance(model: ScoringModel, subject: Subject, on: date) -> tuple[Decimal, str]:

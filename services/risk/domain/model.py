@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
@@ -278,7 +279,7 @@ def _complete(
 
 
 def _ordered(where: str, points: Mapping[str, Decimal], rising: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for lower, higher in zip(rising, rising[1:], strict=False):
+    for lower, higher in pairwise(rising):
         if lower in points and higher in points and points[lower] > points[higher]:
             yield f"{where}/{lower}", f"must not exceed the points of {higher}"
 

@@ -17,7 +17,7 @@ from services.risk.domain.assessment import Score, risk_reduction_percentage, sc
 from services.risk.domain.formula import Control, Subject
 from services.risk.domain.model import DEFAULT_MODEL
 from services.risk.tests.test_formula import GOLDEN, control_lists, subjects
-from shared.contracts.detection import Disposition, Severity
+from shared.contracts.detection import Severity
 from shared.contracts.incidents import IncidentSeverity, IncidentStatus
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -67,15 +67,6 @@ def test_alerts_add_up_to_a_cap_and_say_so() -> None:
     assert adjustment.points == 20
     assert adjustment.reason == "30 alerts, weighed by severity, count and age; 360 points, capped at 20."
     assert len(adjustment.source_ids) == 20
-
-
-@pytest.mark.parametrize("disposition", ["false_positive", "benign", "duplicate"])
-def test_an_alert_that_was_nothing_counts_nothing(disposition: str) -> None:
-    assert points(alerts=[an_alert(disposition=disposition)], dependents=100) == {}
-
-
-def test_a_confirmed_alert_counts_as_an_open_one() -> None:
-    assert points(alerts=[an_alert(disposition="true_positive")]) == {"threat_activity": 12}
 
 
 @pytest.mark.parametrize(("severity", "expected"), [("sev1", 30), ("sev2", 18), ("sev3", 8), ("sev4", 2)])
@@ -158,7 +149,6 @@ alerts = st.builds(
     alert_id=st.uuids(),
     count=st.integers(1, 10**6),
     last_seen=hours_ago,
-    disposition=st.none() | st.sampled_from([*map(str, Disposition)]),
 )
 incidents = st.builds(
     an_incident,

@@ -1,0 +1,314 @@
+"""The use cases that write: fold events into dossiers, put a model in force, look again at what time has changed.
+
+Everything here runs in the order of the consumer's journal, so times and ids come from events and commands, never from
+the clock or from chance, and a rebuild ends with the same rows. A batch is worth what its events are worth one by one:
+every event makes its own assessments, in order, and only reading and writing are done for all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from services.risk.domain.assessment import Assessment, Trigger
+from services.risk.domain.dossier import Dossier, moved
+from services.risk.domain.formula import CENT
+from services.risk.domain.model import ScoringModel
+from services.risk.store import dossiers, due, models
+from shared import audit, outbox
+from shared.auth import Caller
+from shared.consumer import Received
+from shared.contracts.detection import AlertEvent
+from shared.contracts.envelope import Event
+from shared.contracts.governance import AcceptanceEvent, AcceptanceGranted, ControlEvent, ControlRemoved
+from shared.contracts.incidents import IncidentEvent
+from shared.contracts.inventory import AssetEvent
+from shared.contracts.risk import ModelUpdated
+from shared.database import Tx
+from shared.errors import PreconditionFailed
+from shared.http import check_version
+
+Journal = Callable[[Tx, str, dict[str, Any]], Awaitable[None]]
+"""Does a command now and writes it down for a rebuild: `Consumers.execute`."""
+
+ADOPT_MODEL: Final = "adopt_model"
+RESCORE_PAGE: Final = "rescore_page"
+LOOK_AGAIN: Final = "look_again"
+
+DECAYED: Final = "activity.decayed"
+GROWN_STALE: Final = "review.stale"
+RESCORED: Final = "model.updated"
+
+RISK_ACCEPTANCE: Final = "risk"
+"""Kind of an acceptance that concerns an asset's risk; the other kind is a deviation from policy."""
+DECAY_STEP: Final = Decimal("0.25")
+"""Points by which time alone must move a score before that is an assessment: history is for what matters."""
+ASSETS_A_PAGE: Final = 500
+
+
+class _Desk:
+    """Dossiers taken out for one transaction, worked on in memory and put back with the assessments made."""
+
+    def __init__(self, tx: Tx, model: ScoringModel) -> None:
+        self._tx = tx
+        self._model = model
+        self._dossiers: dict[UUID, Dossier] = {}
+        self._before: dict[UUID, Dossier] = {}
+        self._touched: dict[UUID, None] = {}
+        self._unwritten: list[Assessment] = []
+        self._assessments: list[Assessment] = []
+        self._dependents: dict[UUID, int] = {}
+        self._graph_changed = False
+        self._watched: set[UUID] = set()
+
+    async def take_out(self, asset_ids: Collection[UUID], *, watched: Collection[UUID] = ()) -> None:
+        """Load the dossiers of these assets, which are all that this desk will be asked for.
+
+        Args:
+            watched: those whose dependents will matter although nothing happens to them yet; counted with the first.
+        """
+        self._dossiers = await dossiers.load(self._tx, asset_ids)
+        self._before = {key: dossiers.kept(dossier) for key, dossier in self._dossiers.items()}
+        self._watched = {key for key, dossier in self._dossiers.items() if not dossier.is_quiet}.union(watched)
+
+    def open(self, asset_id: UUID) -> Dossier:
+        """A dossier, to be changed."""
+        self._touched[asset_id] = None
+        return self._dossiers[asset_id]
+
+    def graph_changed(self) -> None:
+        """What was counted along dependencies no longer holds."""
+        self._dependents.clear()
+        self._graph_changed = True
+
+    async def assess(self, dossier: Dossier, trigger: Trigger, *, unless_within: Decimal | None = None) -> None:
+        """Make the asset's next assessment.
+
+        Args:
+            unless_within: make none when the level stays and the score moves by less than this.
+        """
+        dependents = 0 if dossier.is_quiet else await self._count_dependents(dossier.asset_id)
+        score = dossier.score(self._model, trigger.at, dependents=dependents)
+        if unless_within is None or moved(dossier.standing, score, by=unless_within):
+            self._unwritten.append(dossier.assess(self._model, score, trigger))
+            self._touched[dossier.asset_id] = None
+
+    async def _count_dependents(self, asset_id: UUID) -> int:
+        if asset_id not in self._dependents:
+            if self._graph_changed:
+                # The database counts: what this batch did to the graph up to here must be there, and nothing after.
+                await self._write()
+                self._graph_changed = False
+            self._dependents |= await dossiers.dependents(self._tx, self._watched | {asset_id})
+        return self._dependents[asset_id]
+
+    async def _write(self) -> None:
+        changes = [(self._before[key], self._dossiers[key]) for key in self._touched]
+        await dossiers.save(self._tx, changes, self._unwritten)
+        for key in self._touched:
+            self._before[key] = dossiers.kept(self._dossiers[key])
+        self._touched.clear()
+        self._assessments += self._unwritten
+        self._unwritten = []
+
+    async def put_back(self) -> None:
+        """Write what changed and announce the assessments."""
+        await self._write()
+        await outbox.add(self._tx, *(assessment.completed() for assessment in self._assessments))
+
+
+async def assess_what_changed(tx: Tx, batch: Sequence[Received[Any]]) -> None:
+    """Take events into the dossiers they concern and assess those assets again.
+
+    An event about an asset, its controls or acceptances is always an assessment. One about alerts or incidents is one
+    only where it moves the score, or a storm of them would bury the history of what did.
+    """
+    model = (await models.current(tx)).model
+    affected = await dossiers.assets_of_incidents(
+        tx, {one.event.incident.incident_id for one in batch if isinstance(one.event, IncidentEvent)}
+    )
+    concerned: set[UUID] = set().union(*affected.values())
+    watched: set[UUID] = set()
+    for one in batch:
+        ids = _assets_of(one.event)
+        concerned.update(ids)
+        if isinstance(one.event, AlertEvent | IncidentEvent):
+            watched.update(ids)
+    desk = _Desk(tx, model)
+    await desk.take_out(concerned, watched=watched)
+    for one in batch:
+        await _take_in(desk, one.event, _trigger(one), affected)
+    await desk.put_back()
+
+
+def _assets_of(event: Event) -> tuple[UUID, ...]:
+    match event:
+        case AssetEvent():
+            return (event.asset.asset_id,)
+        case ControlEvent():
+            return (event.deployment.asset_id,)
+        case AcceptanceEvent():
+            return (event.acceptance.asset_id,) if event.acceptance.asset_id else ()
+        case AlertEvent():
+            return (event.alert.asset_id,) if event.alert.asset_id else ()
+        case IncidentEvent():
+            return event.incident.affected_assets
+    raise TypeError(f"risk does not hear {event.TYPE}")
+
+
+def _trigger(received: Received[Any]) -> Trigger:
+    """`ev.inventory.asset.registered.v1` triggers as `asset.registered`."""
+    noun, verb = received.type.split(".")[2:4]
+    return Trigger(f"{noun}.{verb}", received.id, received.time.astimezone(UTC))
+
+
+async def _take_in(desk: _Desk, event: Event, trigger: Trigger, affected: dict[UUID, set[UUID]]) -> None:
+    if isinstance(event, AssetEvent):
+        dossier = desk.open(event.asset.asset_id)
+        before = dossier.copy
+        if not dossier.record_asset(event.asset) or dossier.copy is None:
+            return
+        if before is None or before.edges != dossier.copy.edges or before.lifecycle != dossier.copy.lifecycle:
+            desk.graph_changed()
+        await desk.assess(dossier, trigger)
+    elif isinstance(event, IncidentEvent):
+        incident = event.incident
+        # Also those that an earlier version affected: this one may have cleared them.
+        concerned = affected.setdefault(incident.incident_id, set())
+        concerned.update(incident.affected_assets)
+        for asset_id in sorted(concerned):
+            dossier = desk.open(asset_id)
+            if dossier.record_incident(incident) and dossier.is_scored:
+                await desk.assess(dossier, trigger, unless_within=CENT)
+    elif isinstance(event, AlertEvent) and event.alert.asset_id is not None:
+        dossier = desk.open(event.alert.asset_id)
+        if dossier.record_alert(event.alert) and dossier.is_scored:
+            await desk.assess(dossier, trigger, unless_within=CENT)
+    elif isinstance(event, ControlEvent):
+        dossier = desk.open(event.deployment.asset_id)
+        if dossier.record_control(event.deployment, removed=isinstance(event, ControlRemoved)) and dossier.is_scored:
+            await desk.assess(dossier, trigger)
+    elif isinstance(event, AcceptanceEvent) and event.acceptance.asset_id is not None:
+        dossier = desk.open(event.acceptance.asset_id)
+        granted = isinstance(event, AcceptanceGranted)
+        concerns_risk = event.acceptance.kind == RISK_ACCEPTANCE
+        if concerns_risk and dossier.record_acceptance(event.acceptance, in_force=granted) and dossier.is_scored:
+            await desk.assess(dossier, trigger)
+
+
+# -- the model -------------------------------------------------------------------------------------------------------
+
+
+async def change_model(
+    tx: Tx,
+    journal: Journal,
+    caller: Caller,
+    change: Callable[[ScoringModel], ScoringModel],
+    *,
+    note: str,
+    expected: int | None,
+) -> models.ModelVersion:
+    """Put a changed model in force as the next version; the portfolio is scored with it page by page from now on.
+
+    Args:
+        change: gives the new model from the one in force.
+        expected: version that the caller means to change; None for whichever is in force.
+
+    Raises:
+        ModelInvalid: the new model is not consistent.
+        PreconditionFailed: another version is in force.
+    """
+    in_force = (await models.current(tx)).model
+    check_version(in_force.version, expected)
+    model = replace(change(in_force), version=in_force.version + 1)
+    model.check()
+    payload: dict[str, Any] = {
+        "id": str(uuid4()),
+        "model": models.as_document(model),
+        "note": note,
+        "changed_by": caller.subject,
+    }
+    await journal(tx, ADOPT_MODEL, payload)
+    await audit.record(
+        tx,
+        caller,
+        action="risk.model.updated",
+        target="default",
+        detail={"version": model.version, "note": note, "weights": payload["model"]["weights"]},
+    )
+    return await models.current(tx)
+
+
+async def adopt_model(tx: Tx, payload: dict[str, Any], at: datetime) -> None:
+    """Command ADOPT_MODEL.
+
+    Raises:
+        PreconditionFailed: another version came into force in the meantime.
+    """
+    model = models.from_document(payload["model"])
+    in_force = (await models.current(tx)).model.version
+    if model.version != in_force + 1:
+        raise PreconditionFailed(f'the current version is "{in_force}"', current_version=in_force)
+    await models.add(tx, model, note=payload["note"], changed_by=payload["changed_by"], changed_at=at)
+    weights = {dimension: float(weight) for dimension, weight in model.weights.items()}
+    await outbox.add(tx, ModelUpdated(version=model.version, occurred_at=at, weights=weights))
+
+
+async def rescore_page(tx: Tx, payload: dict[str, Any], at: datetime) -> None:
+    """Command RESCORE_PAGE: score the next assets with the version in force, unless an event did so already."""
+    in_force = await models.current(tx)
+    progress = in_force.rescore
+    if progress is None or progress.status != models.RUNNING:
+        return
+    limit = payload["limit"]
+    page = await due.in_estate(tx, after=progress.after, limit=limit)
+    desk = _Desk(tx, in_force.model)
+    await desk.take_out(page)
+    trigger = Trigger(RESCORED, UUID(payload["id"]), at.astimezone(UTC))
+    for asset_id in page:
+        dossier = desk.open(asset_id)
+        if dossier.standing is not None and dossier.standing.model_version < in_force.model.version:
+            await desk.assess(dossier, trigger)
+    await desk.put_back()
+    await models.advance(
+        tx,
+        in_force.model.version,
+        after=page[-1] if page else None,
+        passed=len(page),
+        finished_at=at if len(page) < limit else None,
+    )
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+
+async def look_again(tx: Tx, payload: dict[str, Any], at: datetime) -> None:
+    """Command LOOK_AGAIN: assess assets whose score time may have moved.
+
+    For DECAYED, forgets what has faded and assesses where the score moved by DECAY_STEP or nothing is left to fade;
+    counts dependents anew too. For GROWN_STALE, assesses in any case.
+    """
+    trigger = Trigger(payload["trigger"], UUID(payload["id"]), at.astimezone(UTC))
+    model = (await models.current(tx)).model
+    desk = _Desk(tx, model)
+    asset_ids = [UUID(asset_id) for asset_id in payload["asset_ids"]]
+    await desk.take_out(asset_ids)
+    for asset_id in asset_ids:
+        dossier = desk.open(asset_id)
+        dossier.forget_faded(model, trigger.at)
+        if not dossier.is_scored:
+            continue
+        if trigger.name == GROWN_STALE:
+            await desk.assess(dossier, trigger)
+        else:
+            await desk.assess(dossier, trigger, unless_within=CENT if dossier.is_quiet else DECAY_STEP)
+    await desk.put_back()
+
+
+def looking_again(trigger: str, asset_ids: Iterable[UUID]) -> dict[str, Any]:
+    """Payload of LOOK_AGAIN."""
+    return {"id": str(uuid4()), "trigger": trigger, "asset_ids": [str(asset_id) for asset_id in asset_ids]}
