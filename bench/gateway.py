@@ -43,7 +43,7 @@ PROXY_CORE = CORES[0]
 LOAD_CORES = CORES[1:] or CORES
 CONNECTIONS = 32
 
-UPSTREAM = '''
+UPSTREAM = """
 BODY = b'{"items":[' + b",".join(
     b'{"asset_id":"0190b1c2-0000-7000-8000-00000000000%d","name":"support-agent","risk_score":53.44}' % n
     for n in range(5)
@@ -53,7 +53,7 @@ HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(B
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": BODY})
-'''
+"""
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
@@ -87,7 +87,9 @@ def main() -> int:
     given = options.parse_args()
     missing = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
     if missing:
-        print(f"{' and '.join(missing)} not found. On Debian or Ubuntu: apt-get install nginx-light wrk", file=sys.stderr)
+        print(
+            f"{' and '.join(missing)} not found. On Debian or Ubuntu: apt-get install nginx-light wrk", file=sys.stderr
+        )
         return 2
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="colonnade-bench-")))
@@ -100,7 +102,16 @@ def main() -> int:
 def _start(stack: ExitStack, folder: Path) -> dict[str, int]:
     ports = {name: free_port() for name in ("upstream", "nginx", "gateway")}
     (folder / "upstream.py").write_text(UPSTREAM)
-    upstream = [sys.executable, "-m", "uvicorn", "upstream:app", "--app-dir", str(folder), "--port", str(ports["upstream"])]
+    upstream = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "upstream:app",
+        "--app-dir",
+        str(folder),
+        "--port",
+        str(ports["upstream"]),
+    ]
     upstream += ["--no-access-log", "--log-level", "error", "--timeout-keep-alive", "75"]
     stack.enter_context(_process(upstream, LOAD_CORES[0], ports["upstream"]))
     config = folder / "nginx.conf"
@@ -110,7 +121,13 @@ def _start(stack: ExitStack, folder: Path) -> dict[str, int]:
     postgres = stack.enter_context(Postgres(Path(home)))
     environment = _gateway_environment(folder, postgres.url, ports)
     for command in (["migrate"], ["create-key", "--name", "bench", "--role", "viewer", "--out", str(folder / "key")]):
-        subprocess.run([sys.executable, "-m", "gateway", *command], check=True, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "gateway", *command],
+            check=True,
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
     serve = [sys.executable, "-m", "gateway", "serve"]
     stack.enter_context(_process(serve, PROXY_CORE, ports["gateway"], environment))
     return ports
@@ -175,7 +192,7 @@ def _check(name: str, port: int, key: str) -> None:
             raise SystemExit(f"{name} does not answer as it should")
     if name == "gateway":
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/assets", timeout=10)  # noqa: S310 - our own address
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/assets", timeout=10)
         except urllib.error.HTTPError as error:
             if error.code == 401:
                 return
@@ -184,7 +201,9 @@ def _check(name: str, port: int, key: str) -> None:
 
 def _load(port: int, key: str, connections: int, seconds: int) -> Figure:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", f"Authorization: Bearer {key}"]
-    process = subprocess.Popen([*command, f"http://127.0.0.1:{port}/v1/assets?limit=5"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, f"http://127.0.0.1:{port}/v1/assets?limit=5"], stdout=subprocess.PIPE, text=True
+    )
     psutil.Process(process.pid).cpu_affinity(LOAD_CORES[-1:])
     output, _ = process.communicate(timeout=seconds + 30)
     if "Non-2xx" in output or "Socket errors" in output:
@@ -205,7 +224,9 @@ def _report(figures: dict[str, dict[int, list[Figure]]]) -> int:
     def median(name: str, connections: int, part: str) -> float:
         return statistics.median(getattr(figure, part) for figure in figures[name][connections])
 
-    print(f"{len(CORES)} cores, {CONNECTIONS} connections for requests/s, one for latency; medians of {len(figures['nginx'][1])} runs")
+    print(
+        f"{len(CORES)} cores, {CONNECTIONS} connections for requests/s, one for latency; medians of {len(figures['nginx'][1])} runs"
+    )
     print(f"{'':<10}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'p50 ms, one connection':>26}")
     for name in ("upstream", "nginx", "gateway"):
         per_second = median(name, CONNECTIONS, "per_second")

@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.local.environment import Environment
+from deploy.local.home import Home
+from deploy.local.settings import StackSettings
+
 PORTS = 10
 
 
@@ -34,10 +38,12 @@ class Stack:
     seconds_to_ready: float
 
     def database(self, service: str) -> str:
-        """URL of a service's database, as its runtime role: to look at what is stored without asking the service."""
-        from deploy.local.stack import environment_of
+        """URL of a service's database, as its runtime role: to see what is stored without asking the service."""
+        environment = Environment(Home(self.home), StackSettings(home=self.home, port=self.port))
+        return environment.of(service)[f"{service.upper()}_DATABASE_URL"]
 
-        return environment_of(self.home, self.port, service)[f"{service.upper()}_DATABASE_URL"]
+    def service_url(self, service: str) -> str:
+        return Environment(Home(self.home), StackSettings(home=self.home, port=self.port)).url(service)
 
 
 def free_block() -> int:
@@ -99,3 +105,9 @@ def running(**settings: str) -> Iterator[Stack]:
             stop(stack)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def superuser(stack: Stack, service: str) -> str:
+    """URL of a service's database as PostgreSQL's superuser, to fill it in bulk."""
+    environment = Environment(Home(stack.home), StackSettings(home=stack.home, port=stack.port))
+    return environment.server_url.rsplit("/", 1)[0] + "/" + service
