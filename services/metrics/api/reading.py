@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from services.metrics.api.views import (
@@ -82,16 +82,25 @@ async def maturity_levels(tx: Tx, minute: int) -> list[MaturityLevelView]:
     return [MaturityLevelView.of(found) for found in maturity.assess(now, earlier)]
 
 
-async def series(tx: Tx, figure: Figure, minutes: Sequence[int], teams: frozenset[str] | None) -> list[PointView]:
-    """The figure at each of `minutes`; null before recording began and after the present."""
+async def series(
+    tx: Tx, wanted: Collection[Figure], minutes: Sequence[int], teams: frozenset[str] | None
+) -> list[list[PointView]]:
+    """Each of the figures at each of `minutes`; null before recording began and after the present."""
     since = await totals_store.recorded_since(tx)
     now = minute_of(datetime.now(UTC))
     known = [minute for minute in minutes if since is not None and since <= minute <= now]
-    sampled: list[Totals] = []
+    counters = sorted({counter for figure in wanted for counter in figure.counters})
+    sampled: dict[int, Totals] = {}
     if known:
-        sampled = await totals_store.totals_of(tx, scopes_of(teams), known, figure.counters)
-    values = {minute: figure.of(totals) for minute, totals in zip(known, sampled, strict=True)}
-    return [PointView.of(at_minute(minute), values.get(minute)) for minute in minutes]
+        found = await totals_store.totals_of(tx, scopes_of(teams), known, counters)
+        sampled = dict(zip(known, found, strict=True))
+    return [
+        [
+            PointView.of(at_minute(minute), figure.of(sampled[minute]) if minute in sampled else None)
+            for minute in minutes
+        ]
+        for figure in wanted
+    ]
 
 
 async def coverage(tx: Tx, teams: frozenset[str] | None) -> ProgramCoverageView:

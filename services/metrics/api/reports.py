@@ -70,13 +70,11 @@ async def board(
 
 async def _report(tx: Tx, minute: int) -> BoardReportView:
     weeks = [clamp(minute - back * 7 * MINUTES_A_DAY) for back in range(TREND_WEEKS - 1, -1, -1)]
+    trends = await reading.series(tx, [FIGURES[name] for name in TREND_FIGURES], weeks, None)
     return BoardReportView(
         as_of=at_minute(minute),
         program=await reading.program(tx, minute, None),
         maturity=await reading.maturity_levels(tx, minute),
         coverage=await reading.coverage(tx, None),
-        trends=[
-            BoardTrendView(name=name, points=await reading.series(tx, FIGURES[name], weeks, None))
-            for name in TREND_FIGURES
-        ],
+        trends=[BoardTrendView(name=name, points=points) for name, points in zip(TREND_FIGURES, trends, strict=True)],
     )

@@ -100,7 +100,7 @@ async def timeseries(
         raise OrganisationOnly(f"{name} belongs to the whole organisation")
     end = end or datetime.now(UTC)
     minutes = sample_minutes(start or default_start(end), end, step_minutes(step))
-    points = await work.read(lambda tx: reading.series(tx, figure, minutes, teams))
+    [points] = await work.read(lambda tx: reading.series(tx, [figure], minutes, teams))
     return reply(
         SeriesView(
             name=figure.name,

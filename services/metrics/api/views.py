@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from services.metrics.domain import figures
 from services.metrics.domain.coverage import Coverage
@@ -132,6 +132,8 @@ class PointView(Out):
 
 class SeriesView(Out):
     """A figure over time: what it was at each of the points."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     name: str
     unit: Unit

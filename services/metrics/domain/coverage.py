@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.metrics.domain.assets import CONTROL_TYPES, Asset
+from services.metrics.domain.assets import CONTROL_TYPES, NO_CONTROLS, Asset
 
 # The columns of a cell: how many assets there are, how many of them are so far, and how many have each control.
 PROGRESS = ("assets", "reviewed", "assessed", "controlled")
@@ -67,16 +67,18 @@ class CoverageChanges:
         self._changes: dict[Cell, list[int]] = {}
 
     def replace(self, old: Asset, new: Asset) -> None:
-        before, after = _counted(old), _counted(new)
+        before, after = _marks(old), _marks(new)
         if before == after:
             return
         for found, sign in ((before, -1), (after, 1)):
             if found is None:
                 continue
-            cell, counts = found
-            present = self._changes.setdefault(cell, [0] * len(CELL_COLUMNS))
-            for position, count in enumerate(counts):
-                present[position] += sign * count
+            cell, columns = found
+            change = self._changes.get(cell)
+            if change is None:
+                change = self._changes[cell] = [0] * len(CELL_COLUMNS)
+            for column in columns:
+                change[column] += sign
 
     def rows(self) -> Iterator[tuple[str, str, list[int]]]:
         """(team, asset type, change by column), in a fixed order."""
@@ -92,9 +94,17 @@ def group(cells: Iterable[tuple[str, Sequence[int]]]) -> dict[str, Coverage]:
     return {key: Coverage(key, tuple(counts)) for key, counts in sums.items()}
 
 
-def _counted(asset: Asset) -> tuple[Cell, tuple[int, ...]] | None:
+def _marks(asset: Asset) -> tuple[Cell, tuple[int, ...]] | None:
+    """The cell that the asset is counted in, and the columns that it counts for."""
     if not asset.live:
         return None
-    progress = (1, asset.reviewed_on is not None, asset.residual_cents is not None, asset.controlled)
-    controls = (count > 0 for count in asset.operational_by_type)
-    return (asset.team, asset.asset_type), tuple(int(flag) for flag in (*progress, *controls))
+    marks = [0]
+    if asset.reviewed_on is not None:
+        marks.append(1)
+    if asset.residual_cents is not None:
+        marks.append(2)
+    if asset.operational_by_type is not NO_CONTROLS and asset.controlled:
+        marks.append(3)
+        first = len(PROGRESS)
+        marks.extend(first + position for position, count in enumerate(asset.operational_by_type) if count)
+    return (asset.team, asset.asset_type), tuple(marks)

@@ -164,7 +164,8 @@ class Posting:
     __slots__ = ("_changes",)
 
     def __init__(self) -> None:
-        self._changes: dict[tuple[str, int], list[int]] = {}
+        # By team, minute, and whether that minute is a midnight still to come.
+        self._changes: dict[tuple[str, int, bool], list[int]] = {}
 
     def replace(self, old: Share | None, new: Share | None, *, minute: int) -> None:
         """From `minute` on, `new` counts in the place of `old`; before it, whatever counted stays as it was."""
@@ -174,7 +175,7 @@ class Posting:
             if share is None:
                 continue
             for start, counter, amount in share.steps:
-                key = (share.team, max(start, minute))
+                key = (share.team, max(start, minute), start > minute and start % MINUTES_A_DAY == 0)
                 change = self._changes.get(key)
                 if change is None:
                     change = self._changes[key] = [0] * len(COUNTERS)
@@ -184,13 +185,18 @@ class Posting:
         """(scope, span, start, change by counter) for the organisation and each team, in a fixed order.
 
         `start` is the minute at which the span of so many minutes begins. A change is in one row of each span, so that
-        a sum up to any minute reads whole days, then hours, then minutes.
+        a sum up to any minute reads whole days, then hours, then minutes. What is to change at a midnight changes with
+        the end of the day before, and needs that day's row only: most of a bulk import's changes are reviews that will
+        go stale on hundreds of different days.
         """
         scoped: dict[tuple[str, int, int], list[int]] = {}
-        for (team, minute), change in self._changes.items():
+        for (team, minute, midnight), change in self._changes.items():
+            places = [(span, minute - minute % span) for span in SPANS]
+            if midnight:
+                places = [(MINUTES_A_DAY, minute - MINUTES_A_DAY)]
             for scope in (ORGANISATION, team_scope(team)):
-                for span in SPANS:
-                    key = (scope, span, minute - minute % span)
+                for span, start in places:
+                    key = (scope, span, start)
                     present = scoped.get(key)
                     if present is None:
                         scoped[key] = list(change)

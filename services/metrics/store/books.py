@@ -6,6 +6,7 @@ Straight on asyncpg: rows travel as arrays, one a column, which a bulk import's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -16,9 +17,10 @@ from sqlalchemy.dialects import postgresql
 
 from services.metrics.domain.assets import CONTROL_TYPES, NO_CONTROLS, Asset, Deployment
 from services.metrics.domain.books import Books, Known, Wanted
+from services.metrics.domain.coverage import CELL_COLUMNS
 from services.metrics.domain.entries import Entry
 from services.metrics.domain.incidents import Incident
-from services.metrics.domain.ledger import Counter, Share
+from services.metrics.domain.ledger import COUNTERS, Counter, Share
 from services.metrics.store import tables
 from shared.contracts.incidents import IncidentCategory
 from shared.database import Tx, driver
@@ -29,36 +31,48 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy l
 
 _ASSET_COLUMNS = tuple(column.name for column in tables.asset_copy.columns)
 _DEPLOYMENT_COLUMNS = tuple(column.name for column in tables.control_deployment.columns)
+_COUNTER_COLUMNS = tuple(counter.column for counter in COUNTERS)
 _INCIDENT_COLUMNS = tuple(column.name for column in tables.incident.columns)
 
 
-def _upsert(table: sa.Table, *, add: bool = False, row_by_row: bool = False) -> str:
-    """INSERT from one array a column (or one value); a row that is there is overwritten, or added to with `add`."""
+def _overwrite(table: sa.Table, *, row_by_row: bool = False) -> str:
+    """INSERT from one array a column (or one value); a row that is there is overwritten."""
     names = [column.name for column in table.columns]
-    numbered = list(enumerate(table.columns, start=1))
-    if row_by_row:
-        source = f"VALUES ({', '.join(f'${position}' for position, _ in numbered)})"
-    else:
-        arrays = (f"${position}::{column.type.compile(_DIALECT)}[]" for position, column in numbered)
-        source = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608  types are ours
+    source = f"VALUES ({_parameters(names)})" if row_by_row else _from_arrays(table, names)
     keys = [column.name for column in table.primary_key]
-    sets = ", ".join(
-        f"{name} = {table.name}.{name} + excluded.{name}" if add else f"{name} = excluded.{name}"
-        for name in names
-        if name not in keys
-    )
+    sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
+        f"INSERT INTO {table.name} ({', '.join(names)}) {source} "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
     )
 
 
-_SAVE_ASSETS = _upsert(tables.asset_copy)
-_SAVE_DEPLOYMENTS = _upsert(tables.control_deployment)
-_SAVE_ENTRIES = _upsert(tables.entry)
-_ADD_TO_LEDGER = _upsert(tables.ledger, add=True)
-_ADD_TO_COVERAGE = _upsert(tables.coverage, add=True)
+@lru_cache(maxsize=256)
+def _add(table: sa.Table, counted: tuple[str, ...]) -> str:
+    """INSERT from one array a column; the columns `counted` are added to a row that is there."""
+    keys = [column.name for column in table.primary_key]
+    names = [*keys, *counted]
+    sets = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in counted)
+    return (
+        f"INSERT INTO {table.name} ({', '.join(names)}) {_from_arrays(table, names)} "
+        f"ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
+    )
+
+
+def _from_arrays(table: sa.Table, names: Sequence[str]) -> str:
+    arrays = (f"${position}::{table.c[name].type.compile(_DIALECT)}[]" for position, name in enumerate(names, start=1))
+    return f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608  types are ours
+
+
+def _parameters(names: Sequence[str]) -> str:
+    return ", ".join(f"${position}" for position, _ in enumerate(names, start=1))
+
+
+_SAVE_ASSETS = _overwrite(tables.asset_copy)
+_SAVE_DEPLOYMENTS = _overwrite(tables.control_deployment)
+_SAVE_ENTRIES = _overwrite(tables.entry)
 # Arrays of arrays do not pass through unnest; incidents are few enough to go one by one.
-_SAVE_INCIDENT = _upsert(tables.incident, row_by_row=True)
+_SAVE_INCIDENT = _overwrite(tables.incident, row_by_row=True)
 
 _LOAD_ASSETS = f"SELECT {', '.join(_ASSET_COLUMNS)} FROM asset_copy WHERE asset_id = ANY($1)"  # noqa: S608
 _LOAD_DEPLOYMENTS = f"SELECT {', '.join(_DEPLOYMENT_COLUMNS)} FROM control_deployment WHERE deployment_id = ANY($1)"  # noqa: S608
@@ -104,12 +118,30 @@ async def save(tx: Tx, books: Books) -> None:
             for entry in books.entries.values()
         ]
         await _by_column(connection, _SAVE_ENTRIES, rows)
-    ledger = [[scope, span, start, *change] for scope, span, start, change in books.ledger.rows()]
+    ledger = list(books.ledger.rows())
     if ledger:
-        await _by_column(connection, _ADD_TO_LEDGER, ledger)
-    cells = [[team, asset_type, *change] for team, asset_type, change in books.coverage.rows()]
+        keys = [(scope, span, start) for scope, span, start, _ in ledger]
+        await _add_up(connection, tables.ledger, _COUNTER_COLUMNS, keys, [change for *_, change in ledger])
+    cells = list(books.coverage.rows())
     if cells:
-        await _by_column(connection, _ADD_TO_COVERAGE, cells)
+        places = [(team, asset_type) for team, asset_type, _ in cells]
+        await _add_up(connection, tables.coverage, CELL_COLUMNS, places, [change for *_, change in cells])
+
+
+async def _add_up(
+    connection: Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    keys: Sequence[Sequence[Any]],
+    changes: Sequence[Sequence[int]],
+) -> None:
+    """Add `changes` to the rows of `keys`, sending only the columns that change: a dozen of more than forty."""
+    by_column = list(zip(*changes, strict=True))
+    moved = [position for position, amounts in enumerate(by_column) if any(amounts)]
+    statement = _add(table, tuple(columns[position] for position in moved))
+    await connection.execute(
+        statement, *map(list, zip(*keys, strict=True)), *(by_column[position] for position in moved)
+    )
 
 
 async def _by_column(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+from services.metrics.domain.ledger import MINUTES_A_DAY, MINUTES_AN_HOUR, ORGANISATION, Posting, Totals
 from shared.contracts.detection import (
     AlertDisposed,
     AlertEvent,
@@ -320,3 +321,14 @@ def an_alert(
     if disposition is None:
         return AlertRaised(version=version, occurred_at=at, alert=snapshot)
     return AlertDisposed(version=version, occurred_at=at, alert=snapshot, actor="ada")
+
+
+def total_at(posting: Posting, minute: int, scope: str = ORGANISATION) -> Totals:
+    """What the ledger's rows add up to at the end of `minute`: whole days, then hours, then minutes."""
+    hour, day = minute - minute % MINUTES_AN_HOUR, minute - minute % MINUTES_A_DAY
+    counted = {1: range(hour, minute + 1), MINUTES_AN_HOUR: range(day, hour), MINUTES_A_DAY: range(day)}
+    totals = Totals.zero()
+    for key, span, start, change in posting.rows():
+        if key == scope and start in counted[span]:
+            totals = totals.plus(change)
+    return totals

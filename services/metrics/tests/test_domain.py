@@ -37,6 +37,7 @@ from services.metrics.tests.factories import (
     an_id,
     an_opening,
     an_update,
+    total_at,
 )
 from shared.contracts.envelope import Event
 
@@ -56,11 +57,7 @@ class Program:
         self.books.post(event)
 
     def totals(self, at: datetime = NOON, scope: str = ORGANISATION) -> Totals:
-        totals = Totals.zero()
-        for key, span, start, change in self.books.ledger.rows():
-            if (key, span) == (scope, 1) and start <= minute_of(at):
-                totals = totals.plus(change)
-        return totals
+        return total_at(self.books.ledger, minute_of(at), scope)
 
     def figure(self, name: str, at: datetime = NOON, scope: str = ORGANISATION) -> Value:
         return figures.figure(name).of(self.totals(at, scope))

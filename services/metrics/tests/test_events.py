@@ -154,8 +154,7 @@ async def figures_of(metrics: Harness, teams: Sequence[str] | None = None) -> di
 async def rows_of(metrics: Harness) -> dict[str, list[Any]]:
     async with metrics.runtime.db.read() as tx:
         return {
-            table.name: sorted(tuple(map(str, row)) for row in await tx.execute(sa.select(table)))
-            for table in REBUILT
+            table.name: sorted(tuple(map(str, row)) for row in await tx.execute(sa.select(table))) for table in REBUILT
         }
 
 

@@ -22,12 +22,11 @@ from services.metrics.domain.ledger import (
     scopes_of,
     until,
 )
+from services.metrics.tests.factories import total_at
 
 
 def value_at(posting: Posting, minute: int, counter: Counter, scope: str = ORGANISATION) -> int:
-    return sum(
-        change[counter] for key, span, start, change in posting.rows() if (key, span) == (scope, 1) and start <= minute
-    )
+    return total_at(posting, minute, scope)[counter]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +90,19 @@ def test_a_move_between_teams_leaves_the_organisation_as_it_was() -> None:
     posting.replace(here, there, minute=20)
     for scope, counts in (("team:search", [1, 0]), ("team:ads", [0, 1]), (ORGANISATION, [1, 1])):
         assert [value_at(posting, minute, Counter.ASSETS, scope) for minute in (10, 20)] == counts
+
+
+def test_a_midnight_to_come_is_in_the_row_of_the_day_before_only() -> None:
+    posting = Posting()
+    midnight, later_that_day = 4 * 1_440, 4 * 1_440 + 60
+    share = Share("search", ((midnight, Counter.STALE, 1), (later_that_day, Counter.FINDINGS, 1)))
+    posting.replace(None, share, minute=10)
+    rows = {(span, start): change for scope, span, start, change in posting.rows() if scope == ORGANISATION}
+    assert sorted(rows) == [(1, later_that_day), (60, later_that_day), (1_440, 3 * 1_440), (1_440, 4 * 1_440)]
+    assert [value_at(posting, midnight + minute, Counter.STALE) for minute in (-1, 0, 1_440)] == [0, 1, 1]
+    gone = Posting()
+    gone.replace(share, None, minute=midnight)
+    assert [value_at(gone, midnight + minute, Counter.STALE) for minute in (-1, 0, 1_440)] == [0, -1, -1]
 
 
 def test_hours_and_days_hold_the_same_changes_as_their_minutes() -> None:
