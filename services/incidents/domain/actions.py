@@ -51,6 +51,7 @@ class Situation:
     severity: IncidentSeverity
     title: str
     step_number: int
+    run: int
     session_id: str | None
     actor: str | None
     assets: tuple[UUID, ...]
@@ -69,51 +70,44 @@ class Plan:
     requests: tuple[Request, ...] = field(default=())
 
 
-PATTERN_LIMIT = 400
-PATTERN_MINIMUM_CHARACTERS = 12
-PATTERN_MINIMUM_WORDS = 2
+LITERAL_LIMIT = 300
+LITERAL_MINIMUM_CHARACTERS = 16
+LITERAL_MINIMUM_WORDS = 3
 
-# How detection masks a secret or personal data in an excerpt: [EMAIL], <SECRET>, or runs of * and bullets.
+# How detection masks a secret or personal data in an excerpt: [EMAIL], <SECRET>, or runs of * and bullets; and where
+# it cut the text.
 _MASK = re.compile(r"\[[A-Z][A-Z0-9_:-]*\]|<[A-Z][A-Z0-9_:-]*>|[*\u2022\u2588]{2,}|\u2026|\.{3,}")
-_WORD = re.compile(r"[^\W_]{2,}", re.UNICODE)
-_SPECIAL = frozenset(r"\.^$*+?{}[]|()/-#&~<>=!:'\"%@`,;")
+_WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 
-def escape(text: str) -> str:
-    """A regular expression, good in RE2 and Hyperscan alike, that matches `text` and nothing else.
+def literal_of(excerpt: str) -> str | None:
+    """The longest stretch of the excerpt that the attacker wrote, its white space made single spaces.
 
-    `re.escape` writes an escaped space and newline; here white space is left to the caller, and control characters
-    become hexadecimal escapes.
-    """
-    parts = []
-    for character in text:
-        if character in _SPECIAL:
-            parts.append("\\" + character)
-        elif ord(character) < 0x20 or ord(character) == 0x7F:
-            parts.append(f"\\x{ord(character):02x}")
-        else:
-            parts.append(character)
-    return "".join(parts)
-
-
-def pattern_of(excerpt: str) -> str | None:
-    """A pattern that matches what was seen, with any white space between its words and in either case.
-
-    Built from the longest stretch of the excerpt that holds no mask, since masks are ours and not the attacker's.
-    Compatibility forms and invisible characters are folded first, as detection does with the text that it matches.
-    None when the stretch is too short to tell an attack from ordinary text.
+    Masks are ours and not the attacker's, so it holds none. Compatibility forms and invisible characters are folded,
+    as detection does with the text that it matches. None when the stretch is too short to tell an attack from
+    ordinary text.
     """
     plain = "".join(
-        character for character in unicodedata.normalize("NFKC", excerpt) if unicodedata.category(character) != "Cf"
+        character
+        for character in unicodedata.normalize("NFKC", excerpt)
+        if unicodedata.category(character) not in ("Cf", "Cc") or character.isspace()
     )
     stretches = sorted((part.split() for part in _MASK.split(plain)), key=lambda words: -len(" ".join(words)))
     words = stretches[0] if stretches else []
-    while words and len(" ".join(words)) > PATTERN_LIMIT:
+    while words and len(" ".join(words)) > LITERAL_LIMIT:
         words = words[:-1]
-    text = " ".join(words)
-    if len(text) < PATTERN_MINIMUM_CHARACTERS or len(_WORD.findall(text)) < PATTERN_MINIMUM_WORDS:
+    literal = " ".join(words)
+    if len(literal) < LITERAL_MINIMUM_CHARACTERS or len(_WORD.findall(literal)) < LITERAL_MINIMUM_WORDS:
         return None
-    return r"(?i)" + r"\s+".join(escape(word) for word in words)
+    return literal
+
+
+def pattern_of(literal: str) -> str:
+    """A regular expression for the words of `literal` in their order, whatever punctuation or space lies between.
+
+    Words hold letters and digits only, so that nothing of them means anything to RE2 or Hyperscan.
+    """
+    return r"\W+".join(_WORD.findall(literal))
 
 
 def plan(action: ActionName, situation: Situation) -> Plan | NotApplicable:
@@ -126,39 +120,35 @@ def _because(situation: Situation) -> str:
 
 
 def _containment(situation: Situation, target_kind: str, target: str) -> Request:
-    body: dict[str, Any] = {
-        "target_kind": target_kind,
-        "target": target,
-        "reason": _because(situation),
-        "expires_at": instant(situation.at + situation.block_for),
-    }
-    if target_kind != "asset" and len(situation.assets) == 1:
-        # So that the owners of the asset under attack see the block, too.
-        body["asset_id"] = str(situation.assets[0])
     return Request(
         "detection",
         "POST",
         "/v1/containments",
-        body,
+        {
+            "target_kind": target_kind,
+            "target": target,
+            "reason": _because(situation),
+            "expires_at": instant(situation.at + situation.block_for),
+        },
         "detection:respond",
         f"block {target_kind} {target}",
         evidence=f"containment of {target_kind}",
     )
 
 
-def _revocation(situation: Situation, kind: str, target: str) -> Request:
+def _revocation(situation: Situation, kind: str, value: str) -> Request:
     return Request(
         "gateway",
         "POST",
         "/v1/access/revocations",
         {
             "kind": kind,
-            "target": target,
+            "value": value,
             "reason": _because(situation),
             "expires_at": instant(situation.at + situation.block_for),
         },
         "access:respond",
-        f"revoke {kind} {target}",
+        f"revoke {kind} {value}",
         evidence=f"revocation of {kind}",
     )
 
@@ -230,21 +220,30 @@ _KIND_OF_RULE: Mapping[IncidentCategory, str] = {
 }
 
 
+_INWARD = ("input", "document", "tool_result")
+
+
 def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
     if not situation.excerpt:
         return NotApplicable("no excerpt of the attack in the alert")
-    pattern = pattern_of(situation.excerpt)
-    if pattern is None:
+    literal = literal_of(situation.excerpt)
+    if literal is None:
         return NotApplicable("the excerpt is too short to tell the attack from ordinary text")
-    short = str(situation.incident_id).split("-")[0]
+    direction = situation.direction
+    # What came in can come in by every way in; what went out or was called is looked for where it was.
+    directions = _INWARD if direction is None or direction in _INWARD else (direction,)
     body = {
-        "id": f"emergency-{situation.incident_id}-{situation.step_number}",
-        "title": f"Emergency rule of incident {short}",
+        "id": f"emergency_{situation.incident_id.hex}_{situation.step_number}_{situation.run}",
+        "title": f"Emergency rule of incident {situation.incident_id}",
         "description": _because(situation),
+        "status": "stable",
+        "level": "critical",
         "kind": _KIND_OF_RULE[situation.category],
         "category": situation.category,
-        "level": "critical",
-        "pattern": pattern,
+        "scope": {"directions": list(directions)},
+        "detection": {"type": "regex", "phrases": [literal], "any": [pattern_of(literal)]},
+        "response": "block",
+        "examples": {"match": [literal], "near_miss": ["What are your opening hours on Sunday?"]},
         "expires_at": instant(situation.at + situation.rule_for),
     }
     request = Request(

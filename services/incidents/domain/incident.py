@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from services.incidents.domain.evidence import GENESIS
 from services.incidents.domain.playbooks import ActionName
 from shared.contracts.detection import Severity
 from shared.contracts.incidents import (
@@ -160,6 +161,8 @@ class Incident:
     closed_at: datetime | None = None
     resolution: Resolution | None = None
     reopened_count: int = 0
+    evidence_count: int = 0
+    evidence_head: str = GENESIS
     steps: tuple[Step, ...] = ()
 
     def step(self, number: int) -> Step:

@@ -15,200 +15,33 @@ caller stores both, publishes what is worth publishing, and starts the automated
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.incidents.domain import evidence
+from services.incidents.domain.draft import Draft
 from services.incidents.domain.incident import (
     PATH,
     Change,
-    Happening,
     Incident,
-    IncidentClosedAlready,
     NotReopened,
-    OutOfOrder,
     ReasonMissing,
     Resolution,
     ResolutionRefused,
-    SelfApproval,
     Step,
-    StepRefused,
     StepsRemain,
     StepStatus,
 )
 from services.incidents.domain.joining import graver, initial_severity
-from services.incidents.domain.playbooks import PHASES, Playbook, more_severe
+from services.incidents.domain.playbooks import PHASES, Playbook
 from shared.contracts.detection import Severity
 from shared.contracts.incidents import IncidentSeverity, IncidentStatus, Phase
 
 ALERT_IDS_KEPT = 50
 SESSIONS_KEPT = 100
-
-_CONTAIN_FIRST: frozenset[Phase] = frozenset({Phase.DETECTION, Phase.CONTAINMENT})
-
-
-class _Draft:
-    """A change being worked out."""
-
-    def __init__(self, incident: Incident, at: datetime, by: str) -> None:
-        self.was = incident
-        self.now = incident
-        self.at = at
-        self.by = by
-        self.happenings: list[Happening] = []
-        self.starting: list[int] = []
-
-    def tell(self, kind: str, summary: str, step: int | None = None, **detail: Any) -> None:
-        self.happenings.append(Happening(kind, summary, step, {"by": self.by, **detail}))
-
-    def set(self, **values: Any) -> None:
-        self.now = replace(self.now, **values)
-
-    def set_step(self, number: int, **values: Any) -> Step:
-        changed = replace(self.now.step(number), **values)
-        self.set(steps=(*self.now.steps[: number - 1], changed, *self.now.steps[number:]))
-        return changed
-
-    def done(self) -> Change:
-        if not self.happenings:
-            return Change(self.was, (), ())
-        self.set(version=self.was.version + 1, updated_at=self.at)
-        return Change(self.now, tuple(self.happenings), tuple(self.starting))
-
-    # What follows moves the draft on by the rules above.
-
-    def move(self, status: IncidentStatus, why: str) -> None:
-        before = self.now.status
-        times: dict[str, datetime] = {}
-        if status is IncidentStatus.CONTAINED:
-            times["contained_at"] = self.at
-        elif status is IncidentStatus.RESOLVED:
-            times["resolved_at"] = self.at
-        elif status is IncidentStatus.CLOSED:
-            times["closed_at"] = self.at
-        self.set(status=status, **times)
-        self.tell("status_changed", f"{before} -> {status}: {why}", before=before, after=status)
-
-    def move_along(self, target: IncidentStatus, why: str) -> None:
-        """Pass every status up to `target`, which lies ahead."""
-        for status in PATH[PATH.index(self.now.status) + 1 : PATH.index(target) + 1]:
-            self.move(status, why)
-
-    def worked_on(self) -> None:
-        if self.now.status is IncidentStatus.OPEN:
-            self.move(IncidentStatus.INVESTIGATING, f"{self.by} works on it")
-
-    def settle(self, number: int, status: StepStatus, outcome: str) -> None:
-        step = self.set_step(number, status=status, outcome=outcome, settled_at=self.at, settled_by=self.by)
-        self.tell(
-            f"step_{status}",
-            f"step {number} ({step.phase}) {status}" + (f": {outcome}" if outcome else ""),
-            number,
-            outcome=outcome,
-            automation_script=step.automation_script,
-        )
-
-    def raise_severity(self, to: IncidentSeverity, why: str) -> None:
-        severity = more_severe(self.now.severity, to)
-        if severity is not self.now.severity:
-            before = self.now.severity
-            self.set(severity=severity)
-            self.tell("severity_changed", f"{before} -> {severity}: {why}", before=before, after=severity)
-
-    def escalate(self, step: Step, why: str) -> None:
-        if step.escalate_to_severity is not None:
-            self.raise_severity(step.escalate_to_severity, why)
-        if step.escalate_to_role is not None:
-            self.tell(
-                "notification_requested",
-                f"{step.escalate_to_role} is called in: {why}",
-                step.number,
-                role=step.escalate_to_role,
-            )
-
-    def progress(self) -> None:
-        """Enter the phases and statuses that the steps' state allows, and set in motion what can start."""
-        phase = next((step.phase for step in self.now.steps if not step.settled), Phase.LESSONS_LEARNED)
-        if phase is not self.now.current_phase:
-            passed = PHASES[PHASES.index(self.now.current_phase) + 1 : PHASES.index(phase)]
-            empty = [name for name in passed if not any(step.phase is name for step in self.now.steps)]
-            remark = f" ({', '.join(empty)} has no steps in this playbook)" if empty else ""
-            before = self.now.current_phase
-            self.set(current_phase=phase)
-            self.tell("phase_entered", f"phase {phase}{remark}", before=before, after=phase)
-        self._contained()
-        self._resolved()
-        if self.now.status is not IncidentStatus.CLOSED:
-            self._start()
-
-    def _of(self, *phases: Phase) -> list[Step]:
-        return [step for step in self.now.steps if step.phase in phases]
-
-    def _contained(self) -> None:
-        if self.now.status not in (IncidentStatus.OPEN, IncidentStatus.INVESTIGATING):
-            return
-        containment = self._of(Phase.CONTAINMENT)
-        if all(step.settled for step in containment) and any(
-            step.status is StepStatus.COMPLETED for step in containment
-        ):
-            self.move_along(IncidentStatus.CONTAINED, "its containment steps are done")
-
-    def _resolved(self) -> None:
-        if self.now.status is not IncidentStatus.CONTAINED or not self._of(Phase.RECOVERY):
-            return
-        if all(step.settled for step in self.now.steps if step.phase is not Phase.LESSONS_LEARNED):
-            self.move_along(IncidentStatus.RESOLVED, "its recovery steps are done")
-
-    def _start(self) -> None:
-        for step in self.now.steps:
-            if step.status is not StepStatus.PENDING or not self._workable(step):
-                continue
-            due_at = step.due_at or self.at + timedelta(minutes=step.timeout_minutes)
-            if not step.automated:
-                if step.due_at is None:
-                    self.set_step(step.number, due_at=due_at)
-            elif step.requires_approval:
-                requested_by = step.requested_by or self.now.opened_by
-                self.set_step(
-                    step.number, status=StepStatus.AWAITING_APPROVAL, due_at=due_at, requested_by=requested_by
-                )
-                self.tell("step_awaiting_approval", f"step {step.number} waits for a second person", step.number)
-            else:
-                self.start(step.number)
-
-    def _workable(self, step: Step) -> bool:
-        """Whether the step's clock runs: its phase has come, and what it follows is done."""
-        before = [
-            other for other in self.now.steps[: step.number - 1] if other.phase is step.phase and not other.settled
-        ]
-        if step.phase in _CONTAIN_FIRST:
-            return step.automated or not any(not other.automated for other in before)
-        return step.phase is self.now.current_phase and not before
-
-    def start(self, number: int) -> None:
-        step = self.now.step(number)
-        due_at = step.due_at or self.at + timedelta(minutes=step.timeout_minutes)
-        self.set_step(number, status=StepStatus.RUNNING, due_at=due_at, started_at=self.at)
-        self.tell("step_started", f"step {number}: {step.automation_script} started", number, run=step.run)
-        self.starting.append(number)
-
-    def rearm(self, step: Step) -> None:
-        """Back to pending, to be set in motion again."""
-        self.set_step(
-            step.number,
-            status=StepStatus.PENDING,
-            run=step.run + 1,
-            due_at=None,
-            started_at=None,
-            settled_at=None,
-            settled_by=None,
-            overdue_at=None,
-            requested_by=self.by,
-            approved_by=None,
-            outcome="",
-        )
 
 
 def open_incident(
@@ -278,7 +111,7 @@ def open_incident(
             for step in playbook.steps
         ),
     )
-    draft = _Draft(incident, at, opened_by)
+    draft = Draft(incident, at, opened_by)
     draft.tell(
         "opened",
         f"{severity} opened by {detected_by}: {title}",
@@ -314,7 +147,7 @@ def join(incident: Incident, alerts: Iterable[JoiningAlert], default: IncidentSe
 
     Severity follows the gravest alert upwards only: a person who lowered it is overruled by graver news, by no other.
     """
-    draft = _Draft(incident, at, "detection")
+    draft = Draft(incident, at, "detection")
     joined = list(alerts)
     new = [alert for alert in joined if alert.new]
     occurrences = sum(alert.occurrences for alert in joined)
@@ -355,7 +188,7 @@ def note(
     incident: Incident, kind: str, summary: str, *, by: str, at: datetime, step: int | None = None, **detail: Any
 ) -> Change:
     """Put something on the timeline that changes nothing else."""
-    draft = _Draft(incident, at, by)
+    draft = Draft(incident, at, by)
     draft.tell(kind, summary, step, **detail)
     return draft.done()
 
@@ -373,7 +206,7 @@ def amend(
     reason: str | None = None,
 ) -> Change:
     """Change what a person may set freely. What already is as asked stays without an entry."""
-    draft = _Draft(incident, at, by)
+    draft = Draft(incident, at, by)
     if severity is not None and severity is not incident.severity:
         draft.set(severity=severity)
         draft.tell(
@@ -397,7 +230,7 @@ def amend(
 def own(incident: Incident, owner_teams: Iterable[str], *, by: str, at: datetime) -> Change:
     """The owners of the affected assets are others than was known."""
     teams = tuple(dict.fromkeys(team for team in owner_teams if team))
-    draft = _Draft(incident, at, by)
+    draft = Draft(incident, at, by)
     if teams and teams != incident.owner_teams:
         draft.set(owner_team=teams[0], owner_teams=teams)
         draft.tell("owner_changed", f"owned by {', '.join(teams)}", owner_teams=list(teams))
@@ -427,10 +260,10 @@ def set_status(
     if resolution is not None and target is not IncidentStatus.CLOSED:
         raise ResolutionRefused("a resolution is given when an incident is closed")
     if target is incident.status:
-        return _Draft(incident, at, by).done()
+        return Draft(incident, at, by).done()
     if PATH.index(target) < PATH.index(incident.status):
         return _reopen(incident, target, by=by, at=at, reason=reason)
-    draft = _Draft(incident, at, by)
+    draft = Draft(incident, at, by)
     if resolution in (Resolution.FALSE_POSITIVE, Resolution.DUPLICATE):
         if incident.status is IncidentStatus.RESOLVED:
             raise ResolutionRefused("a resolved incident was a real one; close it as resolved")
@@ -462,7 +295,7 @@ def set_status(
     return draft.done()
 
 
-def _skip_unsettled(draft: _Draft, phases: Iterable[Phase], reason: str) -> None:
+def _skip_unsettled(draft: Draft, phases: Iterable[Phase], reason: str) -> None:
     wanted = frozenset(phases)
     for step in draft.now.steps:
         if step.phase in wanted and not step.settled:
@@ -474,7 +307,7 @@ def _reopen(incident: Incident, target: IncidentStatus, *, by: str, at: datetime
         raise NotReopened(f"a {incident.status} incident can only go back to {IncidentStatus.INVESTIGATING}")
     if not reason:
         raise NotReopened("say in `reason` why it is reopened")
-    draft = _Draft(incident, at, by)
+    draft = Draft(incident, at, by)
     draft.set(
         status=IncidentStatus.INVESTIGATING,
         contained_at=None,
@@ -491,138 +324,46 @@ def _reopen(incident: Incident, target: IncidentStatus, *, by: str, at: datetime
     return draft.done()
 
 
-def _workable_step(incident: Incident, number: int, allowed: Iterable[StepStatus], doing: str) -> Step:
-    step = incident.step(number)
-    if incident.status is IncidentStatus.CLOSED:
-        raise IncidentClosedAlready(f"step {number} cannot be {doing}")
-    if step.status not in frozenset(allowed):
-        raise StepRefused(f"step {number} is {step.status}; it cannot be {doing}", step_status=step.status)
-    return step
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Something to be kept as evidence; `content` is any JSON value."""
+
+    id: UUID
+    kind: str
+    title: str
+    source: str
+    content: object
 
 
-_UNSETTLED = (StepStatus.PENDING, StepStatus.RUNNING, StepStatus.AWAITING_APPROVAL, StepStatus.FAILED)
-
-
-def complete_step(incident: Incident, number: int, *, by: str, at: datetime, outcome: str = "") -> Change:
-    """A person did the step; an automated one may be done by hand, whatever became of its automation.
-
-    Raises:
-        OutOfOrder: steps of an earlier phase are open. Detection does not hold containment up.
-    """
-    step = _workable_step(incident, number, _UNSETTLED, "completed")
-    earlier = [
-        other.number
-        for other in incident.steps
-        if not other.settled
-        and PHASES.index(other.phase) < PHASES.index(step.phase)
-        and not (step.phase is Phase.CONTAINMENT and other.phase is Phase.DETECTION)
-    ]
-    if earlier:
-        raise OutOfOrder(
-            f"step {number} belongs to {step.phase}; first complete or skip steps {', '.join(map(str, earlier))}",
-            steps=earlier,
+def collect(
+    incident: Incident, pieces: Sequence[Piece], *, by: str, at: datetime
+) -> tuple[Change, tuple[evidence.Record, ...]]:
+    """Append pieces to the incident's evidence. The incident keeps the chain's length and head, so a cut tail shows."""
+    draft = Draft(incident, at, by)
+    records: list[evidence.Record] = []
+    after = (incident.evidence_count, incident.evidence_head)
+    for piece in pieces:
+        entry = evidence.record(
+            id=piece.id,
+            incident_id=incident.id,
+            after=after,
+            kind=piece.kind,
+            title=piece.title,
+            source=piece.source,
+            content=piece.content,
+            collected_at=draft.at,
+            collected_by=by,
         )
-    draft = _Draft(incident, at, by)
-    draft.worked_on()
-    draft.settle(number, StepStatus.COMPLETED, outcome)
-    draft.progress()
-    return draft.done()
-
-
-def skip_step(incident: Incident, number: int, *, by: str, at: datetime, reason: str) -> Change:
-    """A person decided that the step is not done, and says why."""
-    _workable_step(incident, number, _UNSETTLED, "skipped")
-    draft = _Draft(incident, at, by)
-    draft.worked_on()
-    draft.settle(number, StepStatus.SKIPPED, reason)
-    draft.progress()
-    return draft.done()
-
-
-def approve_step(incident: Incident, number: int, *, by: str, at: datetime) -> Change:
-    """A second person lets an automated step run.
-
-    Raises:
-        SelfApproval: `by` asked for it, or wrote the playbook version that has it.
-    """
-    step = _workable_step(incident, number, (StepStatus.AWAITING_APPROVAL,), "approved")
-    if by == step.requested_by:
-        raise SelfApproval(f"{by} asked for step {number}; somebody else approves it")
-    if by == incident.playbook_author:
-        raise SelfApproval(f"{by} wrote this playbook; somebody else approves step {number}")
-    draft = _Draft(incident, at, by)
-    draft.worked_on()
-    draft.set_step(number, approved_by=by)
-    draft.tell("step_approved", f"step {number} approved by {by}", number)
-    draft.start(number)
-    return draft.done()
-
-
-def retry_step(incident: Incident, number: int, *, by: str, at: datetime, reason: str | None = None) -> Change:
-    """Set a failed or skipped step in motion again; an automated one also when it was completed, since blocks expire.
-
-    A step that needs approval needs it again, from somebody other than `by`.
-    """
-    allowed = {StepStatus.FAILED, StepStatus.SKIPPED}
-    if incident.step(number).automated:
-        allowed.add(StepStatus.COMPLETED)
-    step = _workable_step(incident, number, allowed, "set in motion again")
-    draft = _Draft(incident, at, by)
-    draft.rearm(step)
-    draft.tell("step_retried", f"step {number} set in motion again" + (f": {reason}" if reason else ""), number)
-    draft.progress()
-    return draft.done()
-
-
-def automation_completed(incident: Incident, number: int, run: int, *, outcome: str, at: datetime) -> Change:
-    """An automated step did what it does. Nothing changes where that run is no longer the one awaited."""
-    return _automation(incident, number, run, StepStatus.COMPLETED, outcome, at)
-
-
-def automation_not_applicable(incident: Incident, number: int, run: int, *, reason: str, at: datetime) -> Change:
-    """There was nothing for an automated step to act on."""
-    return _automation(incident, number, run, StepStatus.SKIPPED, f"not applicable: {reason}", at)
-
-
-def _automation(incident: Incident, number: int, run: int, status: StepStatus, outcome: str, at: datetime) -> Change:
-    draft = _Draft(incident, at, "automation")
-    if _awaits(incident, number, run):
-        draft.settle(number, status, outcome)
-        draft.progress()
-    return draft.done()
-
-
-def _awaits(incident: Incident, number: int, run: int) -> bool:
-    step = incident.step(number)
-    return step.run == run and step.status is StepStatus.RUNNING
-
-
-def automation_failed(incident: Incident, number: int, run: int, *, error: str, at: datetime) -> Change:
-    """An automated step gave up; a person has to act, and the step's escalation is due."""
-    draft = _Draft(incident, at, "automation")
-    if _awaits(incident, number, run):
-        step = draft.set_step(number, status=StepStatus.FAILED, outcome=error)
-        draft.tell("step_failed", f"step {number}: {step.automation_script} failed: {error}", number, error=error)
-        draft.escalate(step, f"step {number} failed")
-    return draft.done()
-
-
-def flag_overdue(incident: Incident, *, at: datetime) -> Change:
-    """Flag every step that passed its time, once a run, and escalate as its trigger says."""
-    draft = _Draft(incident, at, "clock")
-    if incident.status is IncidentStatus.CLOSED:
-        return draft.done()
-    for step in incident.steps:
-        if step.settled or step.overdue_at is not None or step.due_at is None or step.due_at > at:
-            continue
-        draft.set_step(step.number, overdue_at=at)
-        why = f"step {step.number} passed its {step.timeout_minutes} minutes"
+        records.append(entry)
+        after = (entry.sequence, entry.hash)
+    if records:
+        draft.set(evidence_count=after[0], evidence_head=after[1])
+        titles = ", ".join(entry.title for entry in records[:3]) + (", ..." if len(records) > 3 else "")
         draft.tell(
-            "step_overdue",
-            why + (f". {step.escalation_trigger}" if step.escalation_trigger else ""),
-            step.number,
-            status=step.status,
-            escalation_trigger=step.escalation_trigger,
+            "evidence_added",
+            f"{len(records)} piece(s) of evidence: {titles}",
+            first=records[0].sequence,
+            last=records[-1].sequence,
+            head=after[1],
         )
-        draft.escalate(step, why)
-    return draft.done()
+    return draft.done(), tuple(records)

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.incidents.domain import lifecycle
+from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.incident import (
     PATH,
     Change,
@@ -55,7 +55,7 @@ def kinds(change: Change) -> list[str]:
 
 def contain(incident: Incident) -> Incident:
     for number in (3, 4):
-        incident = lifecycle.automation_completed(incident, number, 1, outcome="done", at=LATER).incident
+        incident = steps.automation_completed(incident, number, 1, outcome="done", at=LATER).incident
     return incident
 
 
@@ -80,24 +80,24 @@ def test_a_clock_runs_only_for_steps_that_can_be_worked() -> None:
     assert due[2] is None, "step 2 follows step 1"
     assert due[3] == NOON + minutes(5)
     assert due[5] is None, "its phase has not come"
-    incident = lifecycle.complete_step(incident, 1, by="ana", at=LATER).incident
+    incident = steps.complete_step(incident, 1, by="ana", at=LATER).incident
     assert incident.step(2).due_at == LATER + minutes(30)
 
 
 def test_an_incident_is_contained_when_its_containment_steps_are_done() -> None:
     incident = opened().incident
-    first = lifecycle.automation_completed(incident, 3, 1, outcome="blocked", at=LATER)
+    first = steps.automation_completed(incident, 3, 1, outcome="blocked", at=LATER)
     assert first.incident.status is IncidentStatus.OPEN
-    second = lifecycle.automation_completed(first.incident, 4, 1, outcome="in force", at=LATER)
+    second = steps.automation_completed(first.incident, 4, 1, outcome="in force", at=LATER)
     assert second.incident.status is IncidentStatus.CONTAINED
-    assert second.incident.contained_at == LATER
+    assert second.incident.contained_at == second.incident.updated_at >= LATER
     assert kinds(second) == ["step_completed", "status_changed", "status_changed"]
 
 
 def test_an_incident_in_which_no_containment_applied_is_not_called_contained() -> None:
     incident = opened(session_id=None).incident
     for number in (3, 4):
-        incident = lifecycle.automation_not_applicable(incident, number, 1, reason="no session", at=LATER).incident
+        incident = steps.automation_not_applicable(incident, number, 1, reason="no session", at=LATER).incident
     assert incident.step(3).status is StepStatus.SKIPPED
     assert incident.step(3).outcome == "not applicable: no session"
     assert incident.status is IncidentStatus.OPEN
@@ -106,10 +106,10 @@ def test_an_incident_in_which_no_containment_applied_is_not_called_contained() -
 def test_all_steps_done_in_order_lead_to_resolved_and_a_person_closes() -> None:
     incident = contain(opened().incident)
     for number in (1, 2, 5, 6, 7):
-        incident = lifecycle.complete_step(incident, number, by="ana", at=LATER).incident
+        incident = steps.complete_step(incident, number, by="ana", at=LATER).incident
     assert (incident.status, incident.current_phase) == ("resolved", "lessons_learned")
-    assert incident.resolved_at == LATER
-    incident = lifecycle.complete_step(incident, 8, by="ana", at=LATER).incident
+    assert incident.resolved_at == incident.updated_at >= LATER
+    incident = steps.complete_step(incident, 8, by="ana", at=LATER).incident
     assert incident.status is IncidentStatus.RESOLVED
     closed = lifecycle.set_status(incident, IncidentStatus.CLOSED, by="ana", at=LATER).incident
     assert (closed.status, closed.resolution) == ("closed", Resolution.RESOLVED)
@@ -118,13 +118,13 @@ def test_all_steps_done_in_order_lead_to_resolved_and_a_person_closes() -> None:
 def test_a_later_phase_waits_for_the_phases_before_it() -> None:
     incident = opened().incident
     with pytest.raises(OutOfOrder) as refused:
-        lifecycle.complete_step(incident, 5, by="ana", at=LATER)
+        steps.complete_step(incident, 5, by="ana", at=LATER)
     assert refused.value.extra["steps"] == [1, 2, 3, 4]
 
 
 def test_containment_does_not_wait_for_detection() -> None:
     book = a_playbook({"phase": "detection"}, {"phase": "containment"})
-    change = lifecycle.complete_step(opened(book).incident, 2, by="ana", at=LATER)
+    change = steps.complete_step(opened(book).incident, 2, by="ana", at=LATER)
     assert change.incident.status is IncidentStatus.CONTAINED
     assert change.incident.current_phase is Phase.DETECTION
 
@@ -134,7 +134,7 @@ def test_phases_without_steps_are_passed_with_a_note() -> None:
     entered = next(happening for happening in change.happenings if happening.kind == "phase_entered")
     assert entered.summary == "phase containment"
     book = a_playbook({}, {"phase": "lessons_learned"})
-    change = lifecycle.complete_step(opened(book).incident, 1, by="ana", at=LATER)
+    change = steps.complete_step(opened(book).incident, 1, by="ana", at=LATER)
     entered = next(happening for happening in change.happenings if happening.kind == "phase_entered")
     assert entered.summary == "phase lessons_learned (eradication, recovery has no steps in this playbook)"
 
@@ -193,26 +193,26 @@ def test_reopening_needs_a_reason_and_does_the_work_from_containment_on_again() 
 
 def contain_again(incident: Incident) -> Incident:
     for number in (3, 4):
-        incident = lifecycle.automation_completed(incident, number, 2, outcome="done", at=LATER).incident
+        incident = steps.automation_completed(incident, number, 2, outcome="done", at=LATER).incident
     return incident
 
 
 def test_the_result_of_a_run_that_nobody_awaits_any_more_changes_nothing() -> None:
-    incident = lifecycle.complete_step(opened().incident, 3, by="ana", at=LATER, outcome="by hand").incident
-    late = lifecycle.automation_completed(incident, 3, 1, outcome="blocked", at=LATER)
+    incident = steps.complete_step(opened().incident, 3, by="ana", at=LATER, outcome="by hand").incident
+    late = steps.automation_completed(incident, 3, 1, outcome="blocked", at=LATER)
     assert late.happenings == () and late.incident is incident
 
 
 def test_a_closed_incident_is_not_worked_on() -> None:
     closed = lifecycle.set_status(opened().incident, IncidentStatus.CLOSED, by="ana", at=LATER, reason="x").incident
     with pytest.raises(IncidentClosedAlready):
-        lifecycle.retry_step(closed, 3, by="ana", at=LATER)
+        steps.retry_step(closed, 3, by="ana", at=LATER)
 
 
 def test_there_is_no_step_beyond_the_last() -> None:
     for number in (0, 9):
         with pytest.raises(UnknownStep):
-            lifecycle.complete_step(opened().incident, number, by="ana", at=LATER)
+            steps.complete_step(opened().incident, number, by="ana", at=LATER)
 
 
 APPROVED = a_playbook({"automated": True, "automation_script": "block_asset", "requires_approval": True})
@@ -223,55 +223,55 @@ def test_nobody_approves_what_they_asked_for_or_wrote() -> None:
     assert incident.step(1).status is StepStatus.AWAITING_APPROVAL
     for somebody in ("ana", "paul"):
         with pytest.raises(SelfApproval):
-            lifecycle.approve_step(incident, 1, by=somebody, at=LATER)
-    change = lifecycle.approve_step(incident, 1, by="bob", at=LATER)
+            steps.approve_step(incident, 1, by=somebody, at=LATER)
+    change = steps.approve_step(incident, 1, by="bob", at=LATER)
     assert change.starting == (1,)
     assert change.incident.step(1).approved_by == "bob"
 
 
 def test_who_sets_a_step_in_motion_again_asks_for_it_anew() -> None:
     incident = opened(APPROVED, opened_by="ana").incident
-    incident = lifecycle.skip_step(incident, 1, by="ana", at=LATER, reason="not needed").incident
-    incident = lifecycle.retry_step(incident, 1, by="bob", at=LATER).incident
+    incident = steps.skip_step(incident, 1, by="ana", at=LATER, reason="not needed").incident
+    incident = steps.retry_step(incident, 1, by="bob", at=LATER).incident
     with pytest.raises(SelfApproval):
-        lifecycle.approve_step(incident, 1, by="bob", at=LATER)
-    assert lifecycle.approve_step(incident, 1, by="ana", at=LATER).starting == (1,)
+        steps.approve_step(incident, 1, by="bob", at=LATER)
+    assert steps.approve_step(incident, 1, by="ana", at=LATER).starting == (1,)
 
 
 def test_a_completed_manual_step_is_not_set_in_motion_again_but_an_automated_one_is() -> None:
     incident = contain(opened().incident)
-    incident = lifecycle.complete_step(incident, 1, by="ana", at=LATER).incident
+    incident = steps.complete_step(incident, 1, by="ana", at=LATER).incident
     with pytest.raises(StepRefused):
-        lifecycle.retry_step(incident, 1, by="ana", at=LATER)
-    assert lifecycle.retry_step(incident, 3, by="ana", at=LATER).starting == (3,)
+        steps.retry_step(incident, 1, by="ana", at=LATER)
+    assert steps.retry_step(incident, 3, by="ana", at=LATER).starting == (3,)
 
 
 def test_a_failed_automation_escalates_as_its_trigger_says_and_can_be_done_by_hand() -> None:
-    change = lifecycle.automation_failed(opened().incident, 3, 1, error="detection refused", at=LATER)
+    change = steps.automation_failed(opened().incident, 3, 1, error="detection refused", at=LATER)
     assert change.incident.severity is SEV1
     assert kinds(change) == ["step_failed", "severity_changed"]
-    done = lifecycle.complete_step(change.incident, 3, by="ana", at=LATER, outcome="blocked by hand")
+    done = steps.complete_step(change.incident, 3, by="ana", at=LATER, outcome="blocked by hand")
     assert done.incident.step(3).status is StepStatus.COMPLETED
 
 
 def test_an_overdue_step_is_flagged_once_and_escalates() -> None:
     incident = opened().incident
-    assert lifecycle.flag_overdue(incident, at=NOON + minutes(4)).happenings == ()
-    change = lifecycle.flag_overdue(incident, at=NOON + minutes(5))
+    assert steps.flag_overdue(incident, at=NOON + minutes(4)).happenings == ()
+    change = steps.flag_overdue(incident, at=NOON + minutes(5))
     assert kinds(change) == ["step_overdue", "severity_changed"]
     assert change.incident.severity is SEV1
     assert change.incident.snapshot().steps_overdue == 1
-    assert lifecycle.flag_overdue(change.incident, at=NOON + minutes(6)).happenings == ()
+    assert steps.flag_overdue(change.incident, at=NOON + minutes(6)).happenings == ()
 
 
 def test_escalation_never_lowers_severity() -> None:
     book = a_playbook({"escalation_trigger": "If late, escalate to SEV2", "timeout_minutes": 1})
-    change = lifecycle.flag_overdue(opened(book, severity=SEV1).incident, at=NOON + minutes(2))
+    change = steps.flag_overdue(opened(book, severity=SEV1).incident, at=NOON + minutes(2))
     assert change.incident.severity is SEV1
 
 
 def test_an_escalation_to_a_role_asks_for_a_notification() -> None:
-    change = lifecycle.flag_overdue(opened(playbook("agent_unauthorized_actions")).incident, at=NOON + minutes(6))
+    change = steps.flag_overdue(opened(playbook("agent_unauthorized_actions")).incident, at=NOON + minutes(6))
     asked = [happening for happening in change.happenings if happening.kind == "notification_requested"]
     assert [happening.detail["role"] for happening in asked] == ["infrastructure_team"]
 
@@ -381,28 +381,28 @@ class AnyIncident(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 12), who=st.sampled_from(["ana", "bob", "paul"]))
     def complete(self, number: int, who: str) -> None:
-        self._do(lifecycle.complete_step, number, by=who)
+        self._do(steps.complete_step, number, by=who)
 
     @rule(number=st.integers(0, 12))
     def skip(self, number: int) -> None:
-        self._do(lifecycle.skip_step, number, by="bob", reason="not needed")
+        self._do(steps.skip_step, number, by="bob", reason="not needed")
 
     @rule(number=st.integers(1, 11), who=st.sampled_from(["ana", "bob", "paul"]))
     def approve(self, number: int, who: str) -> None:
-        self._do(lifecycle.approve_step, number, by=who)
+        self._do(steps.approve_step, number, by=who)
 
     @rule(number=st.integers(1, 11))
     def retry(self, number: int) -> None:
-        self._do(lifecycle.retry_step, number, by="bob")
+        self._do(steps.retry_step, number, by="bob")
 
     @rule(number=st.integers(1, 4), run=st.integers(1, 2), ok=st.sampled_from(["done", "failed", "not applicable"]))
     def automation_reports(self, number: int, run: int, ok: str) -> None:
         if ok == "done":
-            self._do(lifecycle.automation_completed, number, run, outcome="done")
+            self._do(steps.automation_completed, number, run, outcome="done")
         elif ok == "failed":
-            self._do(lifecycle.automation_failed, number, run, error="refused")
+            self._do(steps.automation_failed, number, run, error="refused")
         else:
-            self._do(lifecycle.automation_not_applicable, number, run, reason="nothing there")
+            self._do(steps.automation_not_applicable, number, run, reason="nothing there")
 
     @rule(
         to=st.sampled_from(list(IncidentStatus)),
@@ -423,7 +423,7 @@ class AnyIncident(RuleBasedStateMachine):
     @rule(passed=st.integers(1, 90))
     def time_passes(self, passed: int) -> None:
         self.now += minutes(passed)
-        self._do(lifecycle.flag_overdue)
+        self._do(steps.flag_overdue)
 
     @invariant()
     def times_fit_the_status(self) -> None:

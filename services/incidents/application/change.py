@@ -1,0 +1,194 @@
+"""How a change of an incident becomes lasting: the row, its timeline, what is announced, and the automation it starts.
+
+Everything goes through `commit`, so that no path can forget one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from uuid import uuid4
+
+from services.incidents.application.announce import announce, subscribers_for
+from services.incidents.application.policy import Policy
+from services.incidents.domain import actions, lifecycle, steps
+from services.incidents.domain.actions import NotApplicable, Plan, Situation
+from services.incidents.domain.evidence import Record
+from services.incidents.domain.incident import ENDED, AlreadyOpen, Change, Incident, Step, StepStatus
+from services.incidents.domain.playbooks import ActionName
+from services.incidents.store import actions as action_store
+from services.incidents.store import incidents as store
+from services.incidents.store.actions import Action, ActionStatus, Sent
+from shared import tasks
+from shared.contracts.detection import AlertSnapshot
+from shared.database import Tx
+
+PERFORM = "action.perform"
+
+
+async def commit(
+    tx: Tx,
+    before: Incident | None,
+    change: Change,
+    policy: Policy,
+    *,
+    records: Sequence[Record] = (),
+    alert: AlertSnapshot | None = None,
+) -> Incident:
+    """Write a change with everything that follows from it; gives the incident as it then is.
+
+    Args:
+        before: the incident as it was, its row locked by `tx`; None for a new one.
+        records: evidence that the change added.
+        alert: the alert that opened the incident, where it is at hand.
+
+    Raises:
+        AlreadyOpen: it was reopened, and another incident holds its keys by now.
+    """
+    if not change.happenings:
+        return change.incident
+    change, acting = await _start_automation(tx, before, change, policy, alert)
+    incident = change.incident
+    await store.save(tx, change, new=before is None)
+    await store.add_evidence(tx, records)
+    await _owe(tx, acting)
+    if before is not None:
+        await _settle_keys(tx, before, incident)
+        for was, now in zip(before.steps, incident.steps, strict=True):
+            if was.status is StepStatus.RUNNING and (now.status is not StepStatus.RUNNING or now.run != was.run):
+                await action_store.cancel_unfinished(tx, incident.id, was.number, was.run, incident.updated_at)
+    await announce(tx, before, change)
+    return incident
+
+
+async def _settle_keys(tx: Tx, before: Incident, incident: Incident) -> None:
+    if before.status not in ENDED and incident.status in ENDED:
+        await store.release(tx, [incident.id])
+    elif before.status in ENDED and incident.status not in ENDED:
+        other = await store.hold_again(tx, incident.id)
+        if other is not None:
+            raise AlreadyOpen("an incident for the same is open already; work on that one", incident_id=str(other))
+
+
+async def _start_automation(
+    tx: Tx, before: Incident | None, change: Change, policy: Policy, alert: AlertSnapshot | None
+) -> tuple[Change, list[Action]]:
+    """Plan the automated steps that a change starts; those with nothing to act on are settled here and now."""
+    acting: list[Action] = []
+    waiting = list(change.starting)
+    while waiting:
+        number = waiting.pop(0)
+        incident = change.incident
+        step = incident.step(number)
+        if step.status is not StepStatus.RUNNING or step.automation_script is None:
+            continue
+        alert = alert or await store.first_alert(tx, incident)
+        planned = actions.plan(step.automation_script, situation(incident, step, alert, policy))
+        if step.automation_script is ActionName.NOTIFY:
+            later = await _notify(tx, incident, step)
+        elif isinstance(planned, NotApplicable):
+            later = steps.automation_not_applicable(
+                incident, number, step.run, reason=planned.reason, at=incident.updated_at
+            )
+        else:
+            acting.append(_action(incident, step, planned, None))
+            continue
+        change = change.then(later)
+        waiting.extend(later.starting)
+    return change, acting
+
+
+async def _notify(tx: Tx, incident: Incident, step: Step) -> Change:
+    """A step of its own that tells subscribers, as escalations do."""
+    if await subscribers_for(tx, incident, "notification.requested") == 0:
+        reason = "no webhook subscribes to notification.requested"
+        return steps.automation_not_applicable(incident, step.number, step.run, reason=reason, at=incident.updated_at)
+    asked = lifecycle.note(
+        incident,
+        "notification_requested",
+        f"{step.responsible_role} is told: {step.action}",
+        by="automation",
+        at=incident.updated_at,
+        step=step.number,
+        role=step.responsible_role,
+    )
+    done = steps.automation_completed(
+        asked.incident, step.number, step.run, outcome="subscribers are told", at=incident.updated_at
+    )
+    return asked.then(done)
+
+
+def situation(
+    incident: Incident, step: Step, alert: AlertSnapshot | None, policy: Policy, session_id: str | None = None
+) -> Situation:
+    """What an action of this step may know."""
+    return Situation(
+        incident_id=incident.id,
+        category=incident.category,
+        severity=incident.severity,
+        title=incident.title,
+        step_number=step.number,
+        run=step.run,
+        session_id=session_id or incident.session_id,
+        actor=incident.actor,
+        assets=incident.affected_assets,
+        excerpt=alert.excerpt if alert is not None else "",
+        direction=alert.direction.value if alert is not None else None,
+        at=incident.updated_at,
+        block_for=policy.block_for,
+        rule_for=policy.rule_for,
+    )
+
+
+def _action(incident: Incident, step: Step, planned: Plan, session_id: str | None) -> Action:
+    assert step.automation_script is not None
+    key = f"incident-{incident.id}-step-{step.number}-run-{step.run}"
+    if session_id is not None:
+        key += f"-session-{hashlib.sha256(session_id.encode()).hexdigest()[:16]}"
+    return Action(
+        id=uuid4(),
+        incident_id=incident.id,
+        step=step.number,
+        run=step.run,
+        action=step.automation_script,
+        session_id=session_id,
+        key=key,
+        status=ActionStatus.QUEUED,
+        summary=planned.summary,
+        requests=tuple(Sent(request) for request in planned.requests),
+        attempts=0,
+        error=None,
+        requested_at=incident.updated_at,
+    )
+
+
+async def _owe(tx: Tx, acting: Sequence[Action]) -> None:
+    await action_store.add(tx, acting)
+    for action in acting:
+        await tasks.add(tx, kind=PERFORM, key=f"{action.key}/1", payload={"action_id": str(action.id)})
+
+
+def extensions(before: Incident, after: Incident, policy: Policy) -> list[Action]:
+    """Actions that let session-wide containment reach the sessions which joining alerts brought.
+
+    Blocking the first session of an attacker who starts a new one for each attempt would contain nothing. They carry
+    on what the step did and settle nothing.
+    """
+    further = [session for session in after.sessions if session not in before.sessions and session != after.session_id]
+    found = []
+    for step in after.steps:
+        if step.automation_script not in actions.SESSION_SCOPED or step.status not in (
+            StepStatus.RUNNING,
+            StepStatus.COMPLETED,
+        ):
+            continue
+        for session in further:
+            planned = actions.plan(step.automation_script, situation(after, step, None, policy, session))
+            if isinstance(planned, Plan):
+                found.append(_action(after, step, planned, session))
+    return found
+
+
+async def extend(tx: Tx, before: Incident, after: Incident, policy: Policy) -> None:
+    """Owe the extensions of a change."""
+    await _owe(tx, extensions(before, after, policy))

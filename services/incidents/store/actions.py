@@ -1,0 +1,174 @@
+"""Automated actions: what was asked of other services, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+
+from services.incidents.domain.actions import Request
+from services.incidents.domain.playbooks import ActionName
+from services.incidents.store.incidents import visible
+from services.incidents.store.tables import action_table, incident_table
+from shared.auth import Caller
+from shared.database import Tx, driver
+from shared.errors import Conflict, NotFound
+
+
+class UnknownAction(NotFound):
+    """There is no such action."""
+
+
+class ActionNotRetried(Conflict):
+    """Only what has not succeeded can be tried again."""
+
+
+class ActionStatus(StrEnum):
+    """How far an action got. `retrying` waits for its next try; `cancelled` was overtaken by a person."""
+
+    QUEUED = "queued"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+UNFINISHED = frozenset({ActionStatus.QUEUED, ActionStatus.RETRYING})
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request of an action with the last answer to it; `status` is null until there was one."""
+
+    request: Request
+    done: bool = False
+    status: int | None = None
+    answer: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An automated action of one run of a step."""
+
+    id: UUID
+    incident_id: UUID
+    step: int
+    run: int
+    action: ActionName
+    session_id: str | None
+    key: str
+    status: ActionStatus
+    summary: str
+    requests: tuple[Sent, ...]
+    attempts: int
+    error: str | None
+    requested_at: datetime
+    finished_at: datetime | None = field(default=None)
+
+
+def _document(sent: Sent) -> dict[str, Any]:
+    return {**asdict(sent.request), "done": sent.done, "status": sent.status, "answer": sent.answer}
+
+
+def _sent(document: dict[str, Any]) -> Sent:
+    values = dict(document)
+    progress = {name: values.pop(name) for name in ("done", "status", "answer")}
+    return Sent(Request(**values), **progress)
+
+
+def from_row(row: Any) -> Action:
+    return Action(
+        id=row.id,
+        incident_id=row.incident_id,
+        step=row.step,
+        run=row.run,
+        action=ActionName(row.action),
+        session_id=row.session_id,
+        key=row.key,
+        status=ActionStatus(row.status),
+        summary=row.summary,
+        requests=tuple(_sent(document) for document in row.requests),
+        attempts=row.attempts,
+        error=row.error,
+        requested_at=row.requested_at,
+        finished_at=row.finished_at,
+    )
+
+
+_ADD = """
+    INSERT INTO action (id, incident_id, step, run, action, session_id, key, status, summary, requests, requested_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (key) DO NOTHING
+"""
+
+
+async def add(tx: Tx, actions: Sequence[Action]) -> None:
+    """Write actions down; one of a key that is there already changes nothing."""
+    if not actions:
+        return
+    connection = await driver(tx)
+    await connection.executemany(
+        _ADD,
+        [
+            (
+                action.id,
+                action.incident_id,
+                action.step,
+                action.run,
+                action.action.value,
+                action.session_id,
+                action.key,
+                action.status.value,
+                action.summary,
+                orjson.dumps([_document(sent) for sent in action.requests]).decode(),
+                action.requested_at,
+            )
+            for action in actions
+        ],
+    )
+
+
+async def get(tx: Tx, action_id: UUID, caller: Caller | None = None) -> Action:
+    """Raises: UnknownAction."""
+    query = sa.select(action_table).where(action_table.c.id == action_id)
+    if caller is not None:
+        query = query.join(incident_table).where(visible(caller, incident_table.c.owner_teams))
+    row = (await tx.execute(query)).first()
+    if row is None:
+        raise UnknownAction(f"there is no action {action_id}")
+    return from_row(row)
+
+
+async def lock(tx: Tx, action_id: UUID) -> Action:
+    row = (await tx.execute(sa.select(action_table).where(action_table.c.id == action_id).with_for_update())).one()
+    return from_row(row)
+
+
+async def put(tx: Tx, action: Action) -> None:
+    """Write down how far the action got."""
+    await tx.execute(
+        action_table.update()
+        .where(action_table.c.id == action.id)
+        .values(
+            status=action.status,
+            requests=[_document(sent) for sent in action.requests],
+            attempts=action.attempts,
+            error=action.error,
+            finished_at=action.finished_at,
+        )
+    )
+
+
+async def cancel_unfinished(tx: Tx, incident_id: UUID, step: int, run: int, at: datetime) -> None:
+    """Give up what a person has overtaken."""
+    await tx.execute(
+        action_table.update()
+        .where(action_table.c.incident_id == incident_id, action_table.c.step == step, action_table.c.run == run)
+        .where(action_table.c.status.in_(sorted(UNFINISHED)))
+        .values(status=ActionStatus.CANCELLED, finished_at=at)
+    )

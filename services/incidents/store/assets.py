@@ -1,0 +1,58 @@
+"""This service's copy of the assets: who owns what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from services.incidents.store.tables import asset_copy_table
+from shared.auth import Caller, visible
+from shared.contracts.inventory import AssetSnapshot
+from shared.database import Tx
+
+
+async def put(tx: Tx, assets: Sequence[AssetSnapshot]) -> dict[UUID, str]:
+    """Keep what is newer than what is known; gives asset -> owner of those whose owner is another than was known."""
+    newest = {asset.asset_id: asset for asset in sorted(assets, key=lambda asset: asset.version)}
+    before = await owners(tx, newest)
+    rows: list[dict[str, Any]] = [
+        {
+            "asset_id": asset.asset_id,
+            "version": asset.version,
+            "name": asset.name,
+            "asset_type": asset.asset_type.value,
+            "owner_team": asset.owner_team,
+            "data_classification": asset.data_classification.value,
+            "deployment_env": asset.deployment_env.value,
+            "lifecycle": asset.lifecycle.value,
+        }
+        for asset in sorted(newest.values(), key=lambda asset: asset.asset_id)
+    ]
+    statement = insert(asset_copy_table).values(rows)
+    changed = {name: statement.excluded[name] for name in rows[0] if name != "asset_id"}
+    upsert = statement.on_conflict_do_update(
+        index_elements=["asset_id"],
+        set_=changed,
+        where=statement.excluded.version > asset_copy_table.c.version,
+    ).returning(asset_copy_table.c.asset_id, asset_copy_table.c.owner_team)
+    taken = {row.asset_id: row.owner_team for row in await tx.execute(upsert)}
+    return {asset_id: team for asset_id, team in taken.items() if before.get(asset_id) != team}
+
+
+async def owners(tx: Tx, asset_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Asset -> owner team, of those that are known."""
+    query = sa.select(asset_copy_table.c.asset_id, asset_copy_table.c.owner_team)
+    rows = await tx.execute(query.where(asset_copy_table.c.asset_id.in_(list(asset_ids))))
+    return {row.asset_id: row.owner_team for row in rows}
+
+
+async def unseen(tx: Tx, caller: Caller, asset_ids: Iterable[UUID]) -> list[UUID]:
+    """Those of the assets that are not known here, or not the caller's to see."""
+    wanted = list(dict.fromkeys(asset_ids))
+    query = sa.select(asset_copy_table.c.asset_id).where(asset_copy_table.c.asset_id.in_(wanted))
+    seen = set(await tx.scalars(query.where(visible(caller, asset_copy_table.c.owner_team))))
+    return [asset_id for asset_id in wanted if asset_id not in seen]
