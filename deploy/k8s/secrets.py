@@ -1,4 +1,4 @@
-"""Prints the Secrets that the manifests refer to: `python -m deploy.k8s.secrets ... | kubectl apply -n <namespace> -f -`.
+"""Prints the Secrets the manifests refer to: `python -m deploy.k8s.secrets ... | kubectl apply -n <namespace> -f -`.
 
 Keys and passwords are made anew at each call, so call it once a cluster and keep them where your secrets are kept. The
 databases and their roles, and NATS' users, are made with your own tools from what is printed.
