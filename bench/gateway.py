@@ -2,11 +2,11 @@
 
     python bench/gateway.py [--seconds 4] [--rounds 3]
 
-Claims: with key check, rate limit and token exchange the gateway serves at least half of nginx's requests per second, and
-adds at most 1.5 ms at p50. Starts everything itself: a throwaway PostgreSQL, an upstream of the kind our services are (a
-minimal ASGI application under uvicorn, so that the proxy and not the upstream is what limits), nginx with one worker, and
-the gateway with one process. Proxies share the first core one at a time; upstream and load generator have the second, and
-the third where there is one.
+Claims: with key check, rate limit and token exchange the gateway serves at least half of nginx's requests per second,
+and adds at most 1.5 ms at p50. Starts everything itself: a throwaway PostgreSQL, an upstream of the kind our services
+are (a minimal ASGI application under uvicorn, so that the proxy and not the upstream is what limits), nginx with one
+worker, and the gateway with one process. Proxies share the first core one at a time; upstream and load generator have
+the second, and the third where there is one.
 """
 
 from __future__ import annotations
@@ -224,9 +224,8 @@ def _report(figures: dict[str, dict[int, list[Figure]]]) -> int:
     def median(name: str, connections: int, part: str) -> float:
         return statistics.median(getattr(figure, part) for figure in figures[name][connections])
 
-    print(
-        f"{len(CORES)} cores, {CONNECTIONS} connections for requests/s, one for latency; medians of {len(figures['nginx'][1])} runs"
-    )
+    runs = len(figures["nginx"][1])
+    print(f"{len(CORES)} cores; {CONNECTIONS} connections for requests/s, one for latency; medians of {runs} runs")
     print(f"{'':<10}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'p50 ms, one connection':>26}")
     for name in ("upstream", "nginx", "gateway"):
         per_second = median(name, CONNECTIONS, "per_second")
