@@ -84,6 +84,8 @@ def status(home: HomeOption = None) -> None:
     settings = _settings(home)
     folder = Home(settings.home)
     running = folder.announced()
+    if running is None and folder.is_owned():
+        _fail(StartError(f"the stack in {folder.path} is starting for the first time"))
     if running is None or not folder.is_owned():
         _fail(StartError(f"no stack runs in {folder.path}"))
     table = Table("part", "port", "pid", "ready", "memory", title=f"{running.url}  ({folder.path})")

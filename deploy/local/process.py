@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,11 +71,8 @@ class Command:
         return arguments
 
     def open_log(self) -> int:
-        """A descriptor appending to the log, which is put aside as `<name>.log.1` once it is large."""
+        """A descriptor appending to the log."""
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if self.log.stat().st_size > LOG_LIMIT_BYTES:
-                self.log.replace(self.log.with_name(self.log.name + ".1"))
         return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
@@ -150,6 +148,18 @@ def last_words(log: Path, lines: int = 8) -> str:
     except FileNotFoundError:
         return ""
     return "".join(f"\n    {line}" for line in tail) + f"\n  (log: {log})"
+
+
+def trim_logs(folder: Path) -> None:
+    """Put what a log over the limit holds aside as `<name>.log.1`, in place of what was there, and empty it.
+
+    The programs keep the file open; they append, so they go on at its new end. A line written between the copy and the
+    cut is lost.
+    """
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > LOG_LIMIT_BYTES:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 class Pids:

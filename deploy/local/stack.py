@@ -27,7 +27,7 @@ from deploy.local.nats import ADMIN, Nats, create_streams
 from deploy.local.ports import is_taken
 from deploy.local.postgres import Postgres
 from deploy.local.probe import http_status
-from deploy.local.process import Command, StartError, describe_exit, last_words
+from deploy.local.process import Command, StartError, describe_exit, last_words, trim_logs
 from deploy.local.settings import StackSettings
 from deploy.local.supervisor import Child, spawn
 
@@ -62,6 +62,7 @@ class Stack:
         self.home.take()
         try:
             stopped = asyncio.create_task(stop.wait())
+            trimming = asyncio.create_task(self._trim_logs())
             up = asyncio.create_task(self._up())
             try:
                 await asyncio.wait({stopped, up}, return_when=asyncio.FIRST_COMPLETED)
@@ -70,8 +71,8 @@ class Stack:
                     announce(self.environment.url("gateway"))
                     await stopped
             finally:
-                up.cancel()
-                stopped.cancel()
+                for task in (up, trimming, stopped):
+                    task.cancel()
                 await asyncio.gather(up, return_exceptions=True)
                 await self._down()
         finally:
@@ -112,6 +113,11 @@ class Stack:
         for server in reversed(self._servers):
             await server.stop()
         log.info("stopped after %.1f s", time.monotonic() - began)
+
+    async def _trim_logs(self) -> None:
+        while True:
+            await asyncio.sleep(60)
+            await asyncio.to_thread(trim_logs, self.home.logs)
 
     def _check_ports(self) -> None:
         """Refuse to start anything while another program holds one of our ports."""

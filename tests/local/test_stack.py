@@ -174,22 +174,19 @@ def test_a_port_in_use_is_named_before_anything_starts(start: Start, tmp_path: P
     assert not (stack.home.path / "postgres").exists()
 
 
-def test_a_home_has_one_stack_at_a_time(start: Start) -> None:
-    first = start()
-    first.ready()
-    code, out, err = start(port=free_base()).end_by_itself()
+def test_a_home_has_one_stack_at_a_time(start: Start, stack: Running) -> None:
+    code, out, err = start(stack.home.path).end_by_itself()
     assert (code, out) == (1, "")
-    assert f"is in use by another stack (pid {first.process.pid})" in err
-    assert answers(first.port)
+    assert f"is in use by another stack (pid {stack.process.pid})" in err
+    assert answers(stack.port)
 
 
-def test_two_stacks_run_side_by_side(start: Start, tmp_path: Path) -> None:
-    first = start(tmp_path / "one")
-    first.ready()
-    second = start(tmp_path / "two", port=free_base())
+def test_two_stacks_run_side_by_side(start: Start, stack: Running) -> None:
+    second = start()
     second.ready()
-    assert answers(first.port)
+    assert answers(stack.port)
     assert answers(second.port)
+    assert stack.pid("postgres") != second.pid("postgres")
 
 
 def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_works(start: Start) -> None:
