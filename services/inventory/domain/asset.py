@@ -155,9 +155,7 @@ class Asset:
         """The asset in the published language."""
         return AssetSnapshot(**{name: getattr(self, name) for name in SNAPSHOT_FIELDS})
 
-    def amended(
-        self, values: Mapping[str, Any], at: datetime
-    ) -> tuple[Asset, tuple[Change, ...]]:
+    def amended(self, values: Mapping[str, Any], at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset with those declarable fields set, and what that changed; itself when nothing differs.
 
         Raises:
@@ -167,9 +165,7 @@ class Asset:
         self._not_retired("changed")
         return self._next(at, **values)
 
-    def reviewed(
-        self, outcome: ReviewOutcome, on: date, at: datetime
-    ) -> tuple[Asset, tuple[Change, ...]]:
+    def reviewed(self, outcome: ReviewOutcome, on: date, at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset after a security review; an older review than the recorded one never sets its date back.
 
         Raises:
@@ -178,36 +174,22 @@ class Asset:
         self._not_retired("reviewed")
         if on > at.date():
             raise ReviewInFuture(f"{on} has not come yet", field="/reviewed_on")
-        latest = (
-            on
-            if self.last_security_review is None
-            else max(on, self.last_security_review)
-        )
+        latest = on if self.last_security_review is None else max(on, self.last_security_review)
         status = COMPLIANCE_AFTER[outcome] if latest == on else self.compliance_status
-        after, changes = self._next(
-            at, last_security_review=latest, compliance_status=status
-        )
+        after, changes = self._next(at, last_security_review=latest, compliance_status=status)
         # A second review with the same result is still a fact that others want to hear of, so the version grows.
-        return (
-            after
-            if changes
-            else replace(self, version=self.version + 1, last_updated=at)
-        ), changes
+        return (after if changes else replace(self, version=self.version + 1, last_updated=at)), changes
 
     def quarantined(self, at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset taken out of use. Raises WrongState unless it is active."""
         if self.lifecycle is not Lifecycle.ACTIVE:
-            raise WrongState(
-                f"only an active asset can be quarantined, this one is {self.lifecycle}"
-            )
+            raise WrongState(f"only an active asset can be quarantined, this one is {self.lifecycle}")
         return self._next(at, lifecycle=Lifecycle.QUARANTINED)
 
     def released(self, at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset back in use. Raises WrongState unless it is quarantined."""
         if self.lifecycle is not Lifecycle.QUARANTINED:
-            raise WrongState(
-                f"only a quarantined asset can be released, this one is {self.lifecycle}"
-            )
+            raise WrongState(f"only a quarantined asset can be released, this one is {self.lifecycle}")
         return self._next(at, lifecycle=Lifecycle.ACTIVE)
 
     def retired(self, at: datetime) -> tuple[Asset, tuple[Change, ...]]:
@@ -220,20 +202,13 @@ class Asset:
             raise WrongState(f"a retired asset cannot be {verb}")
 
     def _next(self, at: datetime, **values: Any) -> tuple[Asset, tuple[Change, ...]]:
-        differing = {
-            name: new for name, new in values.items() if getattr(self, name) != new
-        }
+        differing = {name: new for name, new in values.items() if getattr(self, name) != new}
         if not differing:
             return self, ()
         after = replace(self, **differing, version=self.version + 1, last_updated=at)
-        refuse_self_dependency(
-            after.asset_id, after.upstream_assets, after.downstream_assets
-        )
+        refuse_self_dependency(after.asset_id, after.upstream_assets, after.downstream_assets)
         refuse_secret(after)
-        changes = tuple(
-            Change(name, as_json(getattr(self, name)), as_json(new))
-            for name, new in differing.items()
-        )
+        changes = tuple(Change(name, as_json(getattr(self, name)), as_json(new)) for name, new in differing.items())
         return after, changes
 
 
@@ -271,9 +246,7 @@ DECLARABLE: Mapping[str, Any] = {
 SNAPSHOT_FIELDS: tuple[str, ...] = tuple(AssetSnapshot.model_fields)
 
 
-def register(
-    asset_id: UUID, declared: Mapping[str, Any], *, by: str, at: datetime
-) -> Asset:
+def register(asset_id: UUID, declared: Mapping[str, Any], *, by: str, at: datetime) -> Asset:
     """A new asset, version 1, active and unreviewed.
 
     Args:
@@ -287,9 +260,7 @@ def register(
     values = {**DECLARABLE, **declared}
     review = values["last_security_review"]
     if review is not None and review > at.date():
-        raise ReviewInFuture(
-            f"{review} has not come yet", field="/last_security_review"
-        )
+        raise ReviewInFuture(f"{review} has not come yet", field="/last_security_review")
     asset = Asset(
         asset_id=asset_id,
         version=1,
@@ -306,9 +277,7 @@ def register(
     return asset
 
 
-def refuse_self_dependency(
-    asset_id: UUID, upstream: Sequence[UUID], downstream: Sequence[UUID]
-) -> None:
+def refuse_self_dependency(asset_id: UUID, upstream: Sequence[UUID], downstream: Sequence[UUID]) -> None:
     """Raises SelfDependency when the asset is its own neighbour."""
     for field, neighbours in (
         ("/upstream_assets", upstream),

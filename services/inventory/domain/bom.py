@@ -20,9 +20,7 @@ from shared.errors import Invalid
 SPEC_VERSION = "1.7"
 _KNOWN_VERSIONS = re.compile(r"1\.[0-7]")
 
-_MODELS = frozenset(
-    {AssetType.FOUNDATION_MODEL, AssetType.FINE_TUNED_MODEL, AssetType.EMBEDDING_MODEL}
-)
+_MODELS = frozenset({AssetType.FOUNDATION_MODEL, AssetType.FINE_TUNED_MODEL, AssetType.EMBEDDING_MODEL})
 _DATA = frozenset(
     {
         AssetType.TRAINING_DATASET,
@@ -60,9 +58,7 @@ def check(document: Any) -> None:
         raise NotABom("specVersion must be one of 1.0 to 1.7", field="/specVersion")
     for field in ("components", "services", "dependencies", "vulnerabilities"):
         entries = document.get(field, [])
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) for entry in entries
-        ):
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise NotABom(f"{field} must be a list of objects", field=f"/{field}")
     for position, component in enumerate(document.get("components", [])):
         for field in ("type", "name"):
@@ -110,17 +106,13 @@ def component(asset: Asset) -> dict[str, Any]:
             )
         ]
     if asset.source_url:
-        entry["externalReferences"] = [
-            {"type": "distribution", "url": asset.source_url}
-        ]
+        entry["externalReferences"] = [{"type": "distribution", "url": asset.source_url}]
     if entry["type"] == "machine-learning-model":
         entry["modelCard"] = _model_card(asset)
     elif entry["type"] == "data":
         entry["data"] = [
             {
-                "type": "dataset"
-                if asset.asset_type.value.endswith("dataset")
-                else "configuration",
+                "type": "dataset" if asset.asset_type.value.endswith("dataset") else "configuration",
                 "name": asset.name,
                 "classification": asset.data_classification.value,
             }
@@ -153,15 +145,11 @@ def generate(
         "version": 1,
         "metadata": {"timestamp": at.isoformat(), "component": component(asset)},
         "components": [component(item) for item in upstream],
-        "dependencies": [
-            dependency(item, edges.get(item, ()), known) for item in sorted(known)
-        ],
+        "dependencies": [dependency(item, edges.get(item, ()), known) for item in sorted(known)],
     }
 
 
-def dependency(
-    asset_id: UUID, upstream: Iterable[UUID], known: set[UUID]
-) -> dict[str, Any]:
+def dependency(asset_id: UUID, upstream: Iterable[UUID], known: set[UUID]) -> dict[str, Any]:
     """One entry of the document's `dependencies`."""
     return {
         "ref": str(asset_id),
@@ -183,9 +171,7 @@ def _huggingface_purl(repository: str, revision: str | None) -> str:
         repository,
     )
     return f"pkg:huggingface/{quoted}" + (
-        f"@{revision.lower()}"
-        if revision and re.fullmatch(r"[0-9a-fA-F]{7,64}", revision)
-        else ""
+        f"@{revision.lower()}" if revision and re.fullmatch(r"[0-9a-fA-F]{7,64}", revision) else ""
     )
 
 
@@ -210,8 +196,4 @@ def _properties(asset: Asset) -> list[dict[str, str]]:
         "parameter_count": asset.parameter_count or "",
         "api_endpoint": asset.api_endpoint or "",
     }
-    return [
-        {"name": f"colonnade:{name}", "value": value}
-        for name, value in values.items()
-        if value
-    ]
+    return [{"name": f"colonnade:{name}", "value": value} for name, value in values.items() if value]

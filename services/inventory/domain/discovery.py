@@ -86,13 +86,20 @@ class Found:
 class Findings:
     """What a connector brought home.
 
-    `complete` holds the scopes (one listing call each, or one folder) that were read to the end: only there does
-    "not seen" mean "gone".
+    A scope is what one listing covers: a call in one account and region, or one folder. `complete` holds those that
+    were read to the end: only there does "not seen" mean "gone".
     """
 
-    found: list[Found] = field(default_factory=list)
+    found: list[tuple[str, Found]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     complete: list[str] = field(default_factory=list)
+
+    def add(self, scope: str, found: Found) -> None:
+        self.found.append((scope, found))
+
+    def fail(self, where: str, error: object) -> None:
+        """Note what failed; the platform's own words, cut short, never what was sent to it."""
+        self.problems.append(Problem(where[:300], str(error).strip()[:500] or type(error).__name__))
 
     @property
     def status(self) -> RunStatus:
@@ -124,8 +131,7 @@ def bedrock_custom_model(summary: Mapping[str, Any], region: str) -> Found:
         str(summary["modelArn"]),
         name=name,
         asset_type=AssetType.FINE_TUNED_MODEL,
-        description=f"Amazon Bedrock custom model {name}"
-        + (f", tuned from {base}" if base else ""),
+        description=f"Amazon Bedrock custom model {name}" + (f", tuned from {base}" if base else ""),
         model_provider="aws_bedrock",
         model_name=name,
         is_self_hosted=False,
@@ -159,9 +165,7 @@ def bedrock_provisioned_throughput(summary: Mapping[str, Any], region: str) -> F
 AZURE_ACCOUNT_KINDS = frozenset({"OpenAI", "AIServices"})
 
 
-def azure_openai_deployment(
-    account: Mapping[str, Any], deployment: Mapping[str, Any]
-) -> Found:
+def azure_openai_deployment(account: Mapping[str, Any], deployment: Mapping[str, Any]) -> Found:
     """A deployment within an Azure OpenAI account (kind OpenAI, or AIServices, its successor).
 
     The endpoint is the deployment's own path below the account's address, because that is what is called and because
@@ -203,14 +207,10 @@ _CACHE_FOLDER = re.compile(r"models--(?P<repo>.+)")
 
 def is_model_config(config: Any) -> bool:
     """Whether a parsed config.json is a Hugging Face model's."""
-    return isinstance(config, dict) and (
-        "model_type" in config or "architectures" in config
-    )
+    return isinstance(config, dict) and ("model_type" in config or "architectures" in config)
 
 
-def huggingface_folder(
-    folder: PurePath, config: Mapping[str, Any], weights: Sequence[Digest] = ()
-) -> Found:
+def huggingface_folder(folder: PurePath, config: Mapping[str, Any], weights: Sequence[Digest] = ()) -> Found:
     """A folder that holds a Hugging Face model, by its config.json.
 
     The name is `_name_or_path` where that is a repository id (training scripts leave local paths there), else the
@@ -229,9 +229,7 @@ def huggingface_folder(
         model_name=name,
         model_version=revision,
         is_self_hosted=True,
-        source_url=f"https://huggingface.co/{name}"
-        if _REPO_ID.fullmatch(name)
-        else None,
+        source_url=f"https://huggingface.co/{name}" if _REPO_ID.fullmatch(name) else None,
         deployment_env=DeploymentEnvironment.PRODUCTION,
         integrity=tuple(weights),
     )
@@ -239,9 +237,7 @@ def huggingface_folder(
 
 def _cached_repository(folder: PurePath) -> tuple[str | None, str | None]:
     """Repository id and commit from a folder of the hub cache, else (None, None)."""
-    if folder.parent.name == "snapshots" and (
-        match := _CACHE_FOLDER.fullmatch(folder.parent.parent.name)
-    ):
+    if folder.parent.name == "snapshots" and (match := _CACHE_FOLDER.fullmatch(folder.parent.parent.name)):
         return match["repo"].replace("--", "/", 1), folder.name
     return None, None
 
@@ -260,19 +256,11 @@ def refreshed(asset: Asset, found: Found) -> Mapping[str, Any]:
             continue
         known = by_attribute.get(attribute)
         current = getattr(asset, attribute)
-        mine = (
-            known is not None
-            and known.kind is SourceKind.INFERRED
-            and known.locator == found.locator
-        )
-        unknown = current in (None, "", ()) and (
-            known is None or known.kind is not SourceKind.DECLARED
-        )
+        mine = known is not None and known.kind is SourceKind.INFERRED and known.locator == found.locator
+        unknown = current in (None, "", ()) and (known is None or known.kind is not SourceKind.DECLARED)
         if (mine or unknown) and current != value:
             changes[attribute] = value
-            sources[attribute] = AttributeSource(
-                attribute, SourceKind.INFERRED, found.locator
-            )
+            sources[attribute] = AttributeSource(attribute, SourceKind.INFERRED, found.locator)
     if changes:
         changes["sources"] = tuple(sources.values())
     return changes

@@ -41,19 +41,14 @@ def gaps_of(asset: Asset, as_of: date) -> frozenset[Gap]:
     if asset.lifecycle is Lifecycle.RETIRED:
         return frozenset()
     review = asset.last_security_review
-    regulated = any(
-        scope is not RegulatoryScope.NONE for scope in asset.regulatory_scope
-    )
+    regulated = any(scope is not RegulatoryScope.NONE for scope in asset.regulatory_scope)
     holds = {
         Gap.NO_SECURITY_REVIEW: review is None,
-        Gap.STALE_REVIEW: review is not None
-        and (as_of - review).days > STALE_AFTER_DAYS,
+        Gap.STALE_REVIEW: review is not None and (as_of - review).days > STALE_AFTER_DAYS,
         Gap.MISSING_SBOM: asset.is_self_hosted and not asset.sbom_available,
-        Gap.UNCLASSIFIED_DATA: asset.data_classification is DataClassification.INTERNAL
-        and regulated,
+        Gap.UNCLASSIFIED_DATA: asset.data_classification is DataClassification.INTERNAL and regulated,
         Gap.NO_OWNER: not asset.owner_team,
-        Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY: asset.network_exposure
-        is NetworkExposure.PUBLIC
+        Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY: asset.network_exposure is NetworkExposure.PUBLIC
         and asset.data_classification in HIGH_SENSITIVITY,
     }
     return frozenset(gap for gap, present in holds.items() if present)

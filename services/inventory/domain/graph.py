@@ -7,7 +7,7 @@ facts of the two ends whoever declared them, so an edge written as A's upstream 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -50,14 +50,14 @@ class Neighbourhood:
         neighbours: of each asset whose edges were read, the ids one step on, in a stable order.
         nodes: the assets that the caller may see.
         restricted: ids that exist and that the caller may not see; their edges are not read.
-        cut: the reading stopped at its bound, so there is more than this.
+        unread: ids that lie behind the depth or the bound; what they are is not known here.
     """
 
     root: UUID
-    neighbours: dict[UUID, Sequence[UUID]] = field(default_factory=dict)
+    neighbours: dict[UUID, list[UUID]] = field(default_factory=dict)
     nodes: dict[UUID, Node] = field(default_factory=dict)
     restricted: set[UUID] = field(default_factory=set)
-    cut: bool = False
+    unread: set[UUID] = field(default_factory=set)
 
 
 def tree(graph: Neighbourhood, direction: Direction, depth: int) -> dict[str, Any]:
@@ -77,6 +77,8 @@ def tree(graph: Neighbourhood, direction: Direction, depth: int) -> dict[str, An
             return {"id": shown, "circular": True}
         if asset_id in graph.restricted:
             return {"id": shown, "restricted": True}
+        if asset_id in graph.unread:
+            return {"id": shown, "truncated": True}
         node = graph.nodes.get(asset_id)
         if node is None:
             return {"id": shown, "missing": True}
@@ -100,9 +102,7 @@ def tree(graph: Neighbourhood, direction: Direction, depth: int) -> dict[str, An
         else:
             opened.add(asset_id)
             line = ancestors | {asset_id}
-            entry[direction.value] = [
-                walk(neighbour, line, level + 1) for neighbour in following
-            ]
+            entry[direction.value] = [walk(neighbour, line, level + 1) for neighbour in following]
         return entry
 
     return walk(graph.root, frozenset(), 0)
@@ -141,7 +141,7 @@ class Impact:
     owners: Mapping[str, int]
     missing: tuple[UUID, ...]
     restricted: int
-    cut: bool
+    truncated: bool
 
 
 def impact(graph: Neighbourhood) -> Impact:
@@ -157,6 +157,8 @@ def impact(graph: Neighbourhood) -> Impact:
             if neighbour in came_from:
                 continue
             came_from[neighbour] = here
+            if neighbour in graph.unread:
+                continue
             if neighbour in graph.restricted:
                 restricted += 1
             elif (node := graph.nodes.get(neighbour)) is None:
@@ -167,9 +169,7 @@ def impact(graph: Neighbourhood) -> Impact:
     owners: dict[str, int] = {}
     for item in touched:
         owners[item.node.owner_team] = owners.get(item.node.owner_team, 0) + 1
-    return Impact(
-        graph.root, tuple(touched), owners, tuple(missing), restricted, graph.cut
-    )
+    return Impact(graph.root, tuple(touched), owners, tuple(missing), restricted, bool(graph.unread))
 
 
 def _path(came_from: Mapping[UUID, UUID | None], to: UUID) -> tuple[UUID, ...]:

@@ -38,9 +38,7 @@ def a_node(name: str) -> Node:
     )
 
 
-def a_graph(
-    edges: Iterable[str], *, missing: str = "", restricted: str = "", root: str = "a"
-) -> Neighbourhood:
+def a_graph(edges: Iterable[str], *, missing: str = "", restricted: str = "", root: str = "a") -> Neighbourhood:
     """A neighbourhood from edges like "ab": one step leads from a to b."""
     graph = Neighbourhood(an_id(root))
     names = {root}
@@ -48,7 +46,7 @@ def a_graph(
         here, there = edge[0], edge[1]
         names |= {here, there}
         graph.neighbours.setdefault(an_id(here), [])
-        graph.neighbours[an_id(here)] = [*graph.neighbours[an_id(here)], an_id(there)]
+        graph.neighbours[an_id(here)].append(an_id(there))
     for name in names - set(missing) - set(restricted):
         graph.nodes[an_id(name)] = a_node(name)
         graph.neighbours.setdefault(an_id(name), [])
@@ -59,9 +57,7 @@ def a_graph(
 def shape(entry: dict[str, Any], names: dict[str, str]) -> Any:
     """The tree as nested lists of names and marks, to compare at a glance."""
     marks = "".join(
-        f"!{mark}"
-        for mark in ("circular", "missing", "restricted", "repeated", "truncated")
-        if mark in entry
+        f"!{mark}" for mark in ("circular", "missing", "restricted", "repeated", "truncated") if mark in entry
     )
     below = [shape(child, names) for child in entry.get("upstream", [])]
     return (names[entry["id"]] + marks, *below)
@@ -95,9 +91,7 @@ def test_a_missing_asset_is_marked() -> None:
 
 def test_an_asset_that_the_caller_may_not_see_is_an_id_and_nothing_more() -> None:
     graph = a_graph(["ab"], restricted="b")
-    assert tree(graph, Direction.UPSTREAM, 10)["upstream"] == [
-        {"id": str(an_id("b")), "restricted": True}
-    ]
+    assert tree(graph, Direction.UPSTREAM, 10)["upstream"] == [{"id": str(an_id("b")), "restricted": True}]
 
 
 def test_a_diamond_is_no_circle() -> None:
@@ -139,6 +133,14 @@ def test_impact_reaches_everything_once_by_the_shortest_way() -> None:
     assert found.missing == (an_id("e"),)
 
 
+def test_what_lies_behind_the_bound_is_not_called_missing() -> None:
+    graph = a_graph(["ab", "bc"], missing="c")
+    graph.unread = {an_id("c")}
+    assert upstream(graph) == ("a", ("b", ("c!truncated",)))
+    found = impact(graph)
+    assert (len(found.touched), found.missing, found.truncated) == (1, (), True)
+
+
 def test_impact_counts_what_it_may_not_show() -> None:
     found = impact(a_graph(["ab", "bc"], restricted="b"))
     assert (found.touched, found.restricted) == ((), 1)
@@ -146,9 +148,7 @@ def test_impact_counts_what_it_may_not_show() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(
-            lambda edge: edge[0] != edge[1]
-        ),
+        st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda edge: edge[0] != edge[1]),
         max_size=60,
     )
 )
@@ -166,8 +166,6 @@ def test_any_graph_is_walked_to_an_end_and_opens_each_node_once(
             collect(child)
 
     collect(tree(graph, Direction.UPSTREAM, 50))
-    reachable = {str(item.node.asset_id) for item in impact(graph).touched} | {
-        str(graph.root)
-    }
+    reachable = {str(item.node.asset_id) for item in impact(graph).touched} | {str(graph.root)}
     assert len(opened) == len(set(opened))
     assert set(opened) == {item for item in reachable if graph.neighbours[UUID(item)]}
