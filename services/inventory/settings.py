@@ -1,0 +1,29 @@
+"""What the inventory can be told from outside: the environment, prefix INVENTORY_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class InventorySettings(ServiceSettings):
+    """Every knob of the inventory."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_prefix="INVENTORY_")
+
+    bind_port: int = Field(default=8081, ge=0, le=65_535)
+    import_limit_bytes: int = Field(default=4_294_967_296, ge=1)
+    """Most that one import may send; what lies beyond is not read. Lines, not the whole, are what costs memory."""
+    discovery_roots: tuple[Path, ...] = ()
+    """Folders below which filesystem discovery may read; none allows no filesystem discovery."""
+    discovery_endpoint_urls: bool = False
+    """Whether a run may name another address of a cloud's API. Only for tests and private clouds: whoever starts a run
+    then decides where the service's cloud credentials are presented."""
+    discovery_timeout_seconds: float = Field(default=300.0, gt=0)
+    """Longest that one run may take before it is recorded as failed."""
+    discovery_entries_limit: int = Field(default=100_000, ge=1)
+    """Most entries (models, deployments, folders) that one run takes home; beyond, the run is partial."""

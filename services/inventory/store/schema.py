@@ -1,0 +1,195 @@
+"""The tables. What a query needs at a million assets decides the indexes; bench/ holds the measurements.
+
+Ids are UUIDv7, so the order of ids is the order of registration, and (filter, asset_id) is an index that gives a page
+of any one filter in that order without sorting. A risk score changes far more often than its asset, so it lies in a
+table of its own: in the asset's row each new score would write every one of these indexes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, DOUBLE_PRECISION, JSONB, TIMESTAMP
+
+from services.inventory.domain.gaps import HIGH_SENSITIVITY, Gap
+from shared.contracts.inventory import RegulatoryScope
+
+metadata = sa.MetaData()
+
+_INSTANT = TIMESTAMP(timezone=True)
+
+asset_table = sa.Table(
+    "asset",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("asset_type", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("owner_team", sa.Text, nullable=False),
+    sa.Column("owner_email", sa.Text, nullable=False),
+    sa.Column("data_classification", sa.Text, nullable=False),
+    sa.Column("deployment_env", sa.Text, nullable=False),
+    sa.Column("regulatory_scope", ARRAY(sa.Text), nullable=False),
+    sa.Column("model_provider", sa.Text),
+    sa.Column("model_name", sa.Text),
+    sa.Column("model_version", sa.Text),
+    sa.Column("is_self_hosted", sa.Boolean, nullable=False),
+    sa.Column("parameter_count", sa.Text),
+    sa.Column("source_url", sa.Text),
+    sa.Column("license_type", sa.Text),
+    sa.Column("last_security_review", sa.Date),
+    sa.Column("sbom_available", sa.Boolean, nullable=False),
+    sa.Column("api_endpoint", sa.Text),
+    sa.Column("cloud_provider", sa.Text),
+    sa.Column("cloud_region", sa.Text),
+    sa.Column("network_exposure", sa.Text, nullable=False),
+    sa.Column("upstream_assets", ARRAY(sa.Uuid), nullable=False),
+    sa.Column("downstream_assets", ARRAY(sa.Uuid), nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("authorized_tools", ARRAY(sa.Text), nullable=False),
+    sa.Column("integrity", JSONB, nullable=False),
+    sa.Column("sources", JSONB, nullable=False),
+    sa.Column("lifecycle", sa.Text, nullable=False),
+    sa.Column("compliance_status", sa.Text, nullable=False),
+    sa.Column("registered_date", _INSTANT, nullable=False),
+    sa.Column("registered_by", sa.Text, nullable=False),
+    sa.Column("last_updated", _INSTANT, nullable=False),
+    sa.Column("duplicate_key", BYTEA, nullable=False),
+)
+
+
+def among(column: sa.ColumnElement[UUID], ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
+    """The column is one of `ids`; one array parameter, however many they are."""
+    return column == sa.any_(sa.literal(list(ids), ARRAY(sa.Uuid)))
+
+
+LIVING = sa.text("lifecycle <> 'retired'")
+UNREVIEWED = sa.text("compliance_status = 'unreviewed'")
+
+
+def scope_includes(scope: RegulatoryScope) -> sa.TextClause:
+    """The condition on regulatory_scope in the words of its partial index."""
+    return sa.text(f"regulatory_scope @> '{{{scope.value}}}'::text[]")
+
+
+_HIGH = ", ".join(f"'{classification.value}'" for classification in HIGH_SENSITIVITY)
+
+GAP_CONDITIONS: dict[Gap, sa.TextClause] = {
+    Gap.NO_SECURITY_REVIEW: sa.text("last_security_review IS NULL"),
+    Gap.STALE_REVIEW: sa.text("last_security_review < :stale_before"),
+    Gap.MISSING_SBOM: sa.text("is_self_hosted AND NOT sbom_available"),
+    Gap.UNCLASSIFIED_DATA: sa.text(
+        "data_classification = 'internal' AND regulatory_scope <> '{}'::text[] AND regulatory_scope <> '{none}'::text[]"
+    ),
+    Gap.NO_OWNER: sa.text("owner_team = ''"),
+    Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY: sa.text(f"network_exposure = 'public' AND data_classification IN ({_HIGH})"),
+}
+"""domain.gaps.gaps_of, set-wise; all of them hold for living assets only."""
+
+_asset = asset_table.c
+sa.Index("asset_duplicate_key", _asset.duplicate_key, unique=True, postgresql_where=LIVING)
+for _column in ("asset_type", "data_classification", "owner_team", "deployment_env", "network_exposure"):
+    sa.Index(f"asset_by_{_column}", _asset[_column], _asset.asset_id)
+for _column in ("model_provider", "cloud_provider"):
+    sa.Index(f"asset_by_{_column}", _asset[_column], _asset.asset_id, postgresql_where=_asset[_column].is_not(None))
+sa.Index("asset_by_lifecycle", _asset.lifecycle, _asset.asset_id, postgresql_where=sa.text("lifecycle <> 'active'"))
+sa.Index("asset_unreviewed", _asset.asset_id, postgresql_where=UNREVIEWED)
+sa.Index("asset_by_last_updated", _asset.last_updated, _asset.asset_id)
+sa.Index(
+    "asset_by_name_prefix",
+    sa.func.lower(_asset.name).label("lower_name"),
+    _asset.asset_id,
+    postgresql_ops={"lower_name": "text_pattern_ops"},
+)
+sa.Index(
+    "asset_by_name_part",
+    sa.func.lower(_asset.name).label("lower_name"),
+    postgresql_using="gin",
+    postgresql_ops={"lower_name": "gin_trgm_ops"},
+)
+for _scope in RegulatoryScope:
+    sa.Index(f"asset_scope_{_scope.value}", _asset.asset_id, postgresql_where=scope_includes(_scope))
+sa.Index(
+    "asset_by_review",
+    _asset.last_security_review,
+    _asset.asset_id,
+    postgresql_where=sa.text("last_security_review IS NOT NULL"),
+)
+for _gap in (Gap.MISSING_SBOM, Gap.UNCLASSIFIED_DATA, Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY):
+    sa.Index(f"asset_gap_{_gap.value}", _asset.asset_id, postgresql_where=GAP_CONDITIONS[_gap])
+
+risk_table = sa.Table(
+    "asset_risk",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False, comment="of the assessments, risk's own count"),
+    sa.Column("risk_score", DOUBLE_PRECISION, nullable=False),
+    sa.Column("risk_level", sa.Text, nullable=False),
+    sa.Column("assessed_at", _INSTANT, nullable=False),
+    sa.Index("asset_risk_by_score", "risk_score", "asset_id"),
+    sa.Index("asset_risk_by_level", "risk_level", "asset_id"),
+)
+
+dependency_table = sa.Table(
+    "dependency",
+    metadata,
+    sa.Column("downstream_id", sa.Uuid, primary_key=True, comment="depends on the other"),
+    sa.Column("upstream_id", sa.Uuid, primary_key=True),
+    sa.Column("declared_by", sa.Uuid, primary_key=True, comment="the end whose record says so"),
+    sa.Index("dependency_by_upstream", "upstream_id", "downstream_id"),
+    sa.Index("dependency_by_declarer", "declared_by"),
+)
+
+change_table = sa.Table(
+    "asset_change",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, comment="the version that this change made"),
+    sa.Column("at", _INSTANT, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("detail", JSONB, nullable=False),
+    sa.Column("changes", JSONB, nullable=False),
+)
+
+bom_table = sa.Table(
+    "asset_bom",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("document", BYTEA, nullable=False, comment="as it was sent, byte for byte"),
+    sa.Column("digest", sa.Text, nullable=False, comment="SHA-256 of document, hex"),
+    sa.Column("spec_version", sa.Text, nullable=False),
+    sa.Column("components", sa.Integer, nullable=False),
+    sa.Column("stored_at", _INSTANT, nullable=False),
+    sa.Column("stored_by", sa.Text, nullable=False),
+)
+
+run_table = sa.Table(
+    "discovery_run",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("options", JSONB, nullable=False),
+    sa.Column("owner_team", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("counts", JSONB, nullable=False),
+    sa.Column("problems", JSONB, nullable=False),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("requested_at", _INSTANT, nullable=False),
+    sa.Column("finished_at", _INSTANT),
+)
+
+sighting_table = sa.Table(
+    "discovery_sighting",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("locator", sa.Text, primary_key=True),
+    sa.Column("scope", sa.Text, nullable=False, comment="the listing or folder in which it was seen"),
+    sa.Column("asset_id", sa.Uuid, nullable=False),
+    sa.Column("run_id", sa.Uuid, nullable=False, comment="the last run that saw it"),
+    sa.Column("gone", sa.Boolean, nullable=False),
+    sa.Index("discovery_sighting_by_scope", "source", "scope"),
+)
