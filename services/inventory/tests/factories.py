@@ -16,9 +16,7 @@ TODAY = date(2026, 11, 22)
 _numbers = itertools.count(1)
 
 
-def an_asset(
-    asset_id: UUID | None = None, *, at: datetime = NOW, **declared: Any
-) -> Asset:
+def an_asset(asset_id: UUID | None = None, *, at: datetime = NOW, **declared: Any) -> Asset:
     """A registered asset; its name is unlike every other's."""
     named = {
         "name": f"asset-{next(_numbers)}",

@@ -93,9 +93,7 @@ MODEL = {
         ({"name": "model", "owner_team": "m"}, {"model_name": "m"}, False),
     ],
 )
-def test_two_assets_are_one_by_their_key(
-    one: dict[str, Any], other: dict[str, Any], same: bool
-) -> None:
+def test_two_assets_are_one_by_their_key(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     assert (key_of(an_asset(**one)) == key_of(an_asset(**other))) is same
 
 
@@ -125,9 +123,7 @@ def test_a_review_before_it_happened_is_refused() -> None:
         (ReviewOutcome.REJECTED, "non_compliant"),
     ],
 )
-def test_a_review_sets_the_date_and_the_status(
-    outcome: ReviewOutcome, status: str
-) -> None:
+def test_a_review_sets_the_date_and_the_status(outcome: ReviewOutcome, status: str) -> None:
     asset, changes = an_asset().reviewed(outcome, TODAY, LATER)
     assert (asset.last_security_review, asset.compliance_status, asset.version) == (
         TODAY,
@@ -142,9 +138,7 @@ def test_a_review_sets_the_date_and_the_status(
 
 def test_a_review_found_late_does_not_set_the_date_back() -> None:
     asset, _ = an_asset().reviewed(ReviewOutcome.APPROVED, TODAY, NOW)
-    older, changes = asset.reviewed(
-        ReviewOutcome.REJECTED, TODAY - timedelta(days=30), LATER
-    )
+    older, changes = asset.reviewed(ReviewOutcome.REJECTED, TODAY - timedelta(days=30), LATER)
     assert (older.last_security_review, older.compliance_status, changes) == (
         TODAY,
         "compliant",
@@ -191,9 +185,7 @@ def _retired() -> Asset:
         (_retired, Asset.retired, None),
     ],
 )
-def test_the_lifecycle_allows_these_steps_only(
-    start: Any, step: Any, end: Lifecycle | None
-) -> None:
+def test_the_lifecycle_allows_these_steps_only(start: Any, step: Any, end: Lifecycle | None) -> None:
     asset = start()
     if end is None:
         with pytest.raises(WrongState):
@@ -211,23 +203,17 @@ def test_a_retired_asset_stays_as_it_was() -> None:
         _retired().reviewed(ReviewOutcome.APPROVED, TODAY, LATER)
 
 
-@pytest.mark.parametrize(
-    "value", ["sk-proj-" + "a1" * 20, "key=hf_" + "b" * 34, '"AKIA' + "C" * 16 + '"']
-)
+@pytest.mark.parametrize("value", ["sk-proj-" + "a1" * 20, "key=hf_" + "b" * 34, '"AKIA' + "C" * 16 + '"'])
 def test_a_credential_is_registered_by_reference(value: str) -> None:
     with pytest.raises(SecretInRecord):
         an_asset(asset_type=AssetType.API_CREDENTIAL, description=f"the key is {value}")
-    an_asset(
-        asset_type=AssetType.API_CREDENTIAL, source_url="vault://ai/openai#sk-prod"
-    )
+    an_asset(asset_type=AssetType.API_CREDENTIAL, source_url="vault://ai/openai#sk-prod")
     an_asset(asset_type=AssetType.PROMPT_TEMPLATE, description=f"never say {value}")
 
 
 def test_history_values_are_json() -> None:
     other = uuid4()
-    assert as_json(
-        (other, AssetType.AI_AGENT, TODAY, NOW, Digest("a", "sha256", "00"), None, 1.5)
-    ) == [
+    assert as_json((other, AssetType.AI_AGENT, TODAY, NOW, Digest("a", "sha256", "00"), None, 1.5)) == [
         str(other),
         "ai_agent",
         "2026-11-22",
@@ -315,7 +301,4 @@ def test_each_gap_is_found_where_it_is(fields: dict[str, Any], gaps: set[Gap]) -
 
 
 def test_a_retired_asset_has_no_gaps() -> None:
-    assert (
-        gaps_of(an_asset(owner_team="").retired(NOW)[0], date(2030, 1, 1))
-        == frozenset()
-    )
+    assert gaps_of(an_asset(owner_team="").retired(NOW)[0], date(2030, 1, 1)) == frozenset()

@@ -38,9 +38,7 @@ def test_a_cyclonedx_document_is_taken() -> None:
 def test_what_is_none_is_refused_by_pointer(document: Any, pointer: str) -> None:
     with pytest.raises(bom.NotABom) as refused:
         bom.check(document)
-    assert [error["field"] for error in refused.value.extra["errors"]] == (
-        [pointer] if pointer else []
-    )
+    assert [error["field"] for error in refused.value.extra["errors"]] == ([pointer] if pointer else [])
 
 
 def test_a_model_is_a_machine_learning_model_with_its_card() -> None:
@@ -56,21 +54,15 @@ def test_a_model_is_a_machine_learning_model_with_its_card() -> None:
     assert component["type"] == "machine-learning-model"
     assert component["purl"] == "pkg:huggingface/acme/bert@" + "ab" * 20
     assert component["hashes"] == [{"alg": "SHA-256", "content": "00" * 32}]
-    assert component["modelCard"]["considerations"] == {
-        "useCases": ["answers support mail"]
-    }
+    assert component["modelCard"]["considerations"] == {"useCases": ["answers support mail"]}
     assert component["licenses"] == [{"license": {"name": "apache-2.0"}}]
 
 
-def test_the_document_is_accepted_by_our_own_check_and_holds_no_dangling_reference() -> (
-    None
-):
+def test_the_document_is_accepted_by_our_own_check_and_holds_no_dangling_reference() -> None:
     data = an_asset(asset_type=AssetType.TRAINING_DATASET)
     unknown = an_asset()
     model = an_asset(upstream_assets=(data.asset_id, unknown.asset_id))
-    document = bom.generate(
-        model, [data], {model.asset_id: model.upstream_assets}, at=NOW
-    )
+    document = bom.generate(model, [data], {model.asset_id: model.upstream_assets}, at=NOW)
     bom.check(document)
     assert document["specVersion"] == "1.7"
     assert document["metadata"]["component"]["bom-ref"] == str(model.asset_id)

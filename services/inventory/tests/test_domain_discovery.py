@@ -51,10 +51,7 @@ def test_a_bedrock_custom_model_is_a_fine_tuned_model() -> None:
         "sources": (),
     }
     assert "support-tuned" in found.declared["description"]
-    assert (
-        AttributeSource("owner_team", SourceKind.UNRESOLVED, arn)
-        in found.declared["sources"]
-    )
+    assert AttributeSource("owner_team", SourceKind.UNRESOLVED, arn) in found.declared["sources"]
 
 
 def _throughput(name: str) -> Found:
@@ -70,10 +67,7 @@ def test_a_provisioned_throughput_is_an_api_endpoint() -> None:
     found = _throughput("chat")
     assert found.declared["name"] == "Provisioned: chat"
     assert found.declared["asset_type"] is AssetType.API_ENDPOINT
-    assert (
-        found.declared["model_name"]
-        == "arn:aws:bedrock:eu-west-1::foundation-model/titan"
-    )
+    assert found.declared["model_name"] == "arn:aws:bedrock:eu-west-1::foundation-model/titan"
     assert (found.declared["cloud_provider"], found.declared["model_provider"]) == (
         "aws",
         "aws_bedrock",
@@ -81,10 +75,7 @@ def test_a_provisioned_throughput_is_an_api_endpoint() -> None:
 
 
 def test_two_throughputs_of_one_model_are_two_assets() -> None:
-    one, other = (
-        register(uuid4(), _throughput(name).declared, by="t", at=NOW)
-        for name in ("chat", "batch")
-    )
+    one, other = (register(uuid4(), _throughput(name).declared, by="t", at=NOW) for name in ("chat", "batch"))
     assert key_of(one) != key_of(other)
 
 
@@ -192,9 +183,7 @@ def test_only_model_configs_count(config: Any, yes: bool) -> None:
 
 
 def _discovered(**fields: Any) -> Found:
-    return azure_openai_deployment(
-        ACCOUNT, {"name": "chat", "properties": {"model": fields}}
-    )
+    return azure_openai_deployment(ACCOUNT, {"name": "chat", "properties": {"model": fields}})
 
 
 def test_a_finding_renews_what_was_inferred_and_leaves_what_was_declared() -> None:
@@ -212,13 +201,8 @@ def test_a_finding_renews_what_was_inferred_and_leaves_what_was_declared() -> No
     assert changes["cloud_region"] == "swedencentral"
 
 
-def test_a_run_is_partial_when_something_came_home_and_failed_when_nothing_did() -> (
-    None
-):
+def test_a_run_is_partial_when_something_came_home_and_failed_when_nothing_did() -> None:
     problem = Problem("list_custom_models", "AccessDenied")
     assert Findings().status is RunStatus.SUCCEEDED
     assert Findings(problems=[problem]).status is RunStatus.FAILED
-    assert (
-        Findings(problems=[problem], complete=["custom_models"]).status
-        is RunStatus.PARTIAL
-    )
+    assert Findings(problems=[problem], complete=["custom_models"]).status is RunStatus.PARTIAL

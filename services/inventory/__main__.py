@@ -1,0 +1,5 @@
+"""`python -m services.inventory`."""
+
+from services.inventory.main import app
+
+app()

@@ -1,0 +1,62 @@
+"""Side effects that are owed: discovery runs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from services.inventory.application.discovery import TASK, finish_run, take_in
+from services.inventory.connectors import discover
+from services.inventory.domain.discovery import Findings, RunStatus
+from services.inventory.store import discovery as store
+from services.inventory.store.discovery import Run
+from shared.auth import Caller
+from shared.errors import DomainError
+from shared.service import Runtime
+from shared.tasks import Task, Tasks
+
+tasks = Tasks(workers=2)
+
+_SERVICE = Caller("inventory", "service")
+_A_TRANSACTION = 200
+
+
+async def _load(task: Task, runtime: Runtime) -> Run:
+    async with runtime.db.read() as tx:
+        return await store.get_run(tx, _SERVICE, UUID(task.key))
+
+
+async def _give_up(task: Task, runtime: Runtime) -> None:
+    findings = Findings()
+    findings.fail("run", "it was interrupted too often")
+    run = await _load(task, runtime)
+    async with runtime.db.begin() as tx:
+        await finish_run(tx, run, findings, datetime.now(UTC))
+
+
+@tasks.on(TASK, max_attempts=3, on_dead=_give_up)
+async def run_discovery(task: Task, runtime: Runtime) -> dict[str, Any] | None:
+    """Look, take in what is found a few hundred at a time, and close the run."""
+    run = await _load(task, runtime)
+    if run.finished_at is not None:
+        return None
+    async with runtime.db.begin() as tx:
+        await store.update_run(
+            tx, run.run_id, status=RunStatus.RUNNING, counts=run.counts, problems=run.problems, finished_at=None
+        )
+    findings = Findings()
+    try:
+        async with asyncio.timeout(runtime.settings.discovery_timeout_seconds):
+            findings = await discover(run.source, dict(run.options), runtime.settings)
+    except TimeoutError:
+        findings.fail("run", f"took longer than {runtime.settings.discovery_timeout_seconds:g} s")
+    except DomainError as refusal:
+        findings.fail("options", refusal.detail)
+    for start in range(0, len(findings.found), _A_TRANSACTION):
+        async with runtime.db.begin() as tx:
+            run = await take_in(tx, run, findings.found[start : start + _A_TRANSACTION], datetime.now(UTC))
+    async with runtime.db.begin() as tx:
+        run = await finish_run(tx, run, findings, datetime.now(UTC))
+    return {"status": run.status.value}

@@ -1,0 +1,23 @@
+"""The inventory as a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.inventory import api, events, jobs
+from services.inventory.settings import InventorySettings
+from services.inventory.store.schema import metadata
+from shared.commands import command_line
+from shared.service import Service
+
+SERVICE = Service(
+    name="inventory",
+    title="Inventory",
+    description="Every AI asset of the organisation, what it depends on, and what is missing about it.",
+    directory=Path(__file__).parent,
+    metadata=metadata,
+    routers=api.routers,
+    consumers=events.consumers,
+    tasks=jobs.tasks,
+)
+app = command_line(SERVICE, InventorySettings)
