@@ -9,6 +9,7 @@ from services.metrics.api.views import (
     ControlCoverageView,
     CoverageView,
     MaturityLevelView,
+    MaturityView,
     PointView,
     ProgramCoverageView,
     ProgramView,
@@ -60,26 +61,33 @@ def teams_of(caller: Caller, team: str | None) -> frozenset[str] | None:
     return frozenset({team})
 
 
-def recorded(since: int | None) -> datetime | None:
-    return None if since is None else at_minute(since)
-
-
 async def program(tx: Tx, minute: int, teams: frozenset[str] | None) -> ProgramView:
     since = await totals_store.recorded_since(tx)
-    # While nothing at all was booked the streams are read to their end and hold nothing: zero is known then.
-    known = since is None or minute >= since
-    totals = await totals_store.totals_at(tx, scopes_of(teams), minute) if known else None
-    return ProgramView.of(totals, as_of=at_minute(minute), recorded_since=recorded(since), whole=teams is None)
+    totals = await totals_store.totals_at(tx, scopes_of(teams), minute) if _known(since, minute) else None
+    return ProgramView.of(totals, as_of=at_minute(minute), recorded_since=_recorded(since), whole=teams is None)
 
 
-async def maturity_levels(tx: Tx, minute: int) -> list[MaturityLevelView]:
+async def maturity_at(tx: Tx, minute: int) -> MaturityView:
     """Of the organisation, with the quarters before `minute` that level 5 asks about."""
+    since = await totals_store.recorded_since(tx)
     days = [maturity.QUARTER_DAYS * quarter for quarter in range(maturity.EARLIER_QUARTERS, -1, -1)]
     minutes = [clamp(minute - back * MINUTES_A_DAY) for back in days]
-    *earlier, now = [
-        figures.values(totals) for totals in await totals_store.totals_of(tx, scopes_of(None), minutes, COUNTERS)
+    sampled = await totals_store.totals_of(tx, scopes_of(None), minutes, COUNTERS)
+    *quarters, now = [
+        figures.values(totals if _known(since, moment) else None)
+        for moment, totals in zip(minutes, sampled, strict=True)
     ]
-    return [MaturityLevelView.of(found) for found in maturity.assess(now, earlier)]
+    items = [MaturityLevelView.of(found) for found in maturity.assess(now, quarters)]
+    return MaturityView(as_of=at_minute(minute), recorded_since=_recorded(since), items=items)
+
+
+def _known(since: int | None, minute: int) -> bool:
+    """Whether figures of that minute are known; while nothing at all was booked, zero is what is known."""
+    return since is None or minute >= since
+
+
+def _recorded(since: int | None) -> datetime | None:
+    return None if since is None else at_minute(since)
 
 
 async def series(

@@ -74,7 +74,7 @@ async def _report(tx: Tx, minute: int) -> BoardReportView:
     return BoardReportView(
         as_of=at_minute(minute),
         program=await reading.program(tx, minute, None),
-        maturity=await reading.maturity_levels(tx, minute),
+        maturity=(await reading.maturity_at(tx, minute)).items,
         coverage=await reading.coverage(tx, None),
         trends=[BoardTrendView(name=name, points=points) for name, points in zip(TREND_FIGURES, trends, strict=True)],
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from services.metrics.api import reading
@@ -22,7 +23,6 @@ from services.metrics.domain import figures
 from services.metrics.domain.figures import FIGURES
 from services.metrics.domain.ledger import at_minute
 from services.metrics.domain.series import DEFAULT_DAYS, MAX_POINTS, default_start, sample_minutes, step_minutes
-from services.metrics.store import totals as totals_store
 from shared.auth import demand_organization, requires
 from shared.errors import Forbidden
 from shared.http import reply
@@ -31,8 +31,20 @@ from shared.work import Work
 
 router = new_router("/v1/metrics", "metrics")
 
+_DATE_FIRST = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
+
+def _written_out(value: object) -> object:
+    """Refuse what pydantic would take for seconds since 1970: a year that lacks its month is no moment of 1970."""
+    if isinstance(value, str) and not _DATE_FIRST.match(value):
+        raise ValueError("write a date and a time with its UTC offset, such as 2026-07-01T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out, json_schema_input_type=AwareDatetime)]
+
 AsOf = Annotated[
-    AwareDatetime | None, Query(description="A past moment, to the minute; now unless told. With its UTC offset.")
+    Moment | None, Query(description="A past moment, to the minute; now unless told. With its UTC offset.")
 ]
 Team = Annotated[str | None, Query(max_length=300, description="One team only; all that you see unless told.")]
 
@@ -55,9 +67,7 @@ async def maturity(work: Work, as_of: AsOf = None) -> Response:
     """How mature the program is in each dimension, what that rests on, and what the next level asks for."""
     demand_organization(work.caller, "maturity")
     minute = reading.moment(as_of)
-    levels = await work.read(lambda tx: reading.maturity_levels(tx, minute))
-    since = await work.read(totals_store.recorded_since)
-    return reply(MaturityView(as_of=at_minute(minute), recorded_since=reading.recorded(since), items=levels))
+    return reply(await work.read(lambda tx: reading.maturity_at(tx, minute)))
 
 
 @router.get("/coverage", response_model=ProgramCoverageView)
@@ -81,10 +91,10 @@ async def timeseries(
     work: Work,
     name: Annotated[str, Query(description="A figure.", json_schema_extra={"enum": sorted(FIGURES)})],
     start: Annotated[
-        AwareDatetime | None,
+        Moment | None,
         Query(alias="from", description=f"First point; {DEFAULT_DAYS} days before `to` unless told."),
     ] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Last moment; now unless told.")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="Last moment; now unless told.")] = None,
     step: Annotated[
         str,
         Query(

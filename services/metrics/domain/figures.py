@@ -284,9 +284,9 @@ def figure(name: str) -> Figure:
         raise UnknownFigure(f"no figure is called {name!r}", field="name", allowed=sorted(FIGURES)) from None
 
 
-def values(totals: Totals) -> dict[str, Value]:
-    """Every figure at one moment."""
-    return {name: figure.of(totals) for name, figure in FIGURES.items()}
+def values(totals: Totals | None) -> dict[str, Value]:
+    """Every figure at one moment; all unknown where the totals are."""
+    return {name: None if totals is None else figure.of(totals) for name, figure in FIGURES.items()}
 
 
 def by_category(totals: Totals) -> dict[IncidentCategory, int]:

@@ -138,8 +138,8 @@ def _asset_management(figures: Figures) -> _Reading:
         score=None if coverage is None else coverage * 100,
         evidence=(
             f"Asset coverage (assets with a security review): {as_percent(coverage)}",
-            f"Assets tracked: {total}",
-            f"Stale reviews: {_count(figures, 'assets_with_stale_review')}",
+            f"Assets tracked: {_shown(figures, 'total_ai_assets')}",
+            f"Stale reviews: {_shown(figures, 'assets_with_stale_review')}",
         ),
         rungs=_share_rungs(coverage, reviewed, total, "security-reviewed", "Review the security of"),
     )
@@ -166,7 +166,7 @@ def _incident_response(figures: Figures) -> _Reading:
         evidence=(
             f"Mean time to detect: {_hours(detect)}",
             f"Mean time to contain: {_hours(contain)}",
-            f"Incidents in the last 30 days: {_count(figures, 'incidents_last_30_days')}",
+            f"Incidents in the last 30 days: {_shown(figures, 'incidents_last_30_days')}",
         ),
         rungs=((detected_within(24),), (detected_within(4),), (detected_within(1), contained)),
     )
@@ -189,10 +189,10 @@ def _red_teaming(figures: Figures) -> _Reading:
     )
     return _Reading(
         # No engagement is a fact, not a missing one: governance keeps the list.
-        score=min(100.0, engagements * 25.0),
+        score=None if figures["red_team_engagements_ytd"] is None else min(100.0, engagements * 25.0),
         evidence=(
-            f"Engagements this year: {engagements}",
-            f"Findings: {_count(figures, 'findings_from_red_team')}",
+            f"Engagements this year: {_shown(figures, 'red_team_engagements_ytd')}",
+            f"Findings: {_shown(figures, 'findings_from_red_team')}",
             f"Remediation rate: {as_percent(remediation)}",
         ),
         rungs=((conducted(1),), (conducted(2),), (conducted(4), remediated)),
@@ -223,7 +223,7 @@ def _risk_management(figures: Figures) -> _Reading:
             f"Risk-assessed assets: {as_percent(share)}",
             f"Mean residual risk: {_plain(mean)}",
             f"CRITICAL assets: {_plain(critical)}",
-            f"Risk acceptances in force: {_count(figures, 'risk_acceptance_count')}",
+            f"Risk acceptances in force: {_shown(figures, 'risk_acceptance_count')}",
         ),
         rungs=(scored[0], (*scored[1], at_most_critical(5)), (*scored[2], at_most_critical(1), below_high)),
     )
@@ -244,8 +244,8 @@ def _technical_controls(figures: Figures) -> _Reading:
         score=None if share is None else share * 100,
         evidence=(
             f"Assets with an operational control: {as_percent(share)}",
-            f"Controls deployed: {deployed}",
-            f"Controls operational: {_count(figures, 'controls_operational')}",
+            f"Controls deployed: {_shown(figures, 'controls_deployed')}",
+            f"Controls operational: {_shown(figures, 'controls_operational')}",
         ),
         rungs=(covered[0], covered[1], (*covered[2], kept_working)),
     )
@@ -270,9 +270,9 @@ def _governance(figures: Figures) -> _Reading:
     return _Reading(
         score=min(100.0, policies * 20.0) if policies or appetite or decisions or tracked else None,
         evidence=(
-            f"Policies in force: {policies}",
+            f"Policies in force: {_shown(figures, 'policies_in_force')}",
             f"Risk appetite: {'stated' if appetite else 'no data'}",
-            f"Board decisions on record: {decisions}",
+            f"Board decisions on record: {_shown(figures, 'board_decisions')}",
             f"Overdue actions: {f'{overdue} of {tracked} tracked' if tracked else 'no data'}",
         ),
         rungs=(
@@ -342,6 +342,11 @@ def as_percent(share: float | None) -> str:
 
 def _hours(hours: float | None) -> str:
     return "no data" if hours is None else f"{_cut(Decimal(repr(hours)), '0.001')} h"
+
+
+def _shown(figures: Figures, name: str) -> str:
+    value = figures[name]
+    return "no data" if value is None else str(value)
 
 
 def _plain(number: float | None) -> str:

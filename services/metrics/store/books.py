@@ -42,8 +42,7 @@ def _overwrite(table: sa.Table, *, row_by_row: bool = False) -> str:
     keys = [column.name for column in table.primary_key]
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) {source} "
-        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
+        f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
     )
 
 

@@ -277,6 +277,8 @@ async def test_a_series_covers_thirty_days_by_days_unless_told(metrics: Harness)
     [
         ("/v1/metrics/program", {"as_of": "yesterday"}, "as_of"),
         ("/v1/metrics/program", {"as_of": "2026-07-01T12:00:00"}, "as_of"),
+        ("/v1/metrics/program", {"as_of": "2026"}, "as_of"),
+        ("/v1/metrics/timeseries", {"name": "total_ai_assets", "from": "0.5"}, "from"),
         ("/v1/metrics/program", {"as_of": "2999-01-01T00:00:00Z"}, "as_of"),
         ("/v1/metrics/maturity", {"as_of": "2999-01-01T00:00:00Z"}, "as_of"),
         ("/v1/reports/board", {"as_of": "2999-01-01T00:00:00Z"}, "as_of"),
@@ -310,6 +312,8 @@ async def test_the_oldest_moment_there_is_can_be_asked_about(metrics: Harness) -
     await metrics.deliver(a_registration())
     found = await fetched(metrics.client("viewer"), "/v1/metrics/program", as_of="0001-01-01T00:00:00+14:00")
     assert found["total_ai_assets"] is None
+    levels = await fetched(metrics.client("viewer"), "/v1/metrics/maturity", as_of="0001-01-01T00:00:00+14:00")
+    assert {(level["level"], level["has_data"]) for level in levels["items"]} == {(1, False)}
 
 
 async def test_the_boards_report_holds_the_same_figures(metrics: Harness) -> None:

@@ -173,6 +173,12 @@ def test_nothing_measured_is_no_data_and_never_a_good_level() -> None:
             assert any("no data" in line for line in found.evidence)
 
 
+def test_of_an_unknown_moment_nothing_at_all_is_said() -> None:
+    for found in assess(figures.values(None)):
+        assert (found.level, found.score, found.has_data) == (1, None, False)
+        assert not any(digit in line for line in found.evidence for digit in "0123456789" if "30 days" not in line)
+
+
 def test_assets_without_any_control_on_record_are_no_measurement() -> None:
     found = level_of("Technical Controls", {Counter.ASSETS: 10})
     assert (found.level, found.score, found.has_data) == (1, None, False)
