@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -17,23 +18,20 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def at_rate(rate: float, seconds: float, request: Callable[[int, float], Awaitable[None]]) -> None:
-    """Call `request(n, intended_start)` `rate` times a second; intended_start is of time.perf_counter()."""
+async def at_rate(rate: float, seconds: float, request: Callable[[int, float], Coroutine[Any, Any, None]]) -> None:
+    """Call `request(n, intended_start)` `rate` times a second; intended_start is of time.perf_counter().
+
+    Raises:
+        ExceptionGroup: a request failed; the others were cancelled.
+    """
     begin = time.perf_counter() + 0.2
-    running: set[asyncio.Task[None]] = set()
-
-    async def one(number: int, intended: float) -> None:
-        await request(number, intended)
-
-    for number in range(int(rate * seconds)):
-        intended = begin + number / rate
-        delay = intended - time.perf_counter()
-        if delay > 0:
-            await asyncio.sleep(delay)
-        task = asyncio.create_task(one(number, intended))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate * seconds)):
+            intended = begin + number / rate
+            delay = intended - time.perf_counter()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            group.create_task(request(number, intended))
 
 
 def verdict(name: str, value: float, goal: float, unit: str, *, at_most: bool = True) -> bool:

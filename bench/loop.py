@@ -122,7 +122,7 @@ async def highest(
     while True:
         try:
             took = await measure(stack, service, query, send, rate, 5)
-        except (TimeoutError, RuntimeError):
+        except (TimeoutError, ExceptionGroup):
             return best
         if load.percentile(took, 0.5) > p50 or load.percentile(took, 0.99) > p99:
             return best
