@@ -23,6 +23,9 @@ CONTROL_TYPES: tuple[ControlType, ...] = tuple(ControlType)
 _CONTROL_POSITION: dict[str, int] = {control_type: position for position, control_type in enumerate(CONTROL_TYPES)}
 NO_CONTROLS: tuple[int, ...] = (0,) * len(CONTROL_TYPES)
 
+# Words of a deployment's `status`.
+NOT_IN_PLACE = frozenset({"planned", "retired"})
+
 _SENSITIVE = frozenset({DataClassification.CONFIDENTIAL, DataClassification.RESTRICTED, DataClassification.REGULATED})
 _NO_SCOPE = frozenset({RegulatoryScope.NONE})
 
@@ -152,7 +155,12 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A control on an asset. `present` ends with its removal; `control_type` is null for controls never scored."""
+    """A control on an asset.
+
+    Attributes:
+        control_type: null for controls that are never scored.
+        present: in place, working or not: no longer only planned, not yet retired or removed.
+    """
 
     deployment_id: UUID
     version: int
@@ -162,14 +170,14 @@ class Deployment:
     present: bool
 
     @classmethod
-    def of(cls, snapshot: ControlDeploymentSnapshot, *, present: bool) -> Deployment:
+    def of(cls, snapshot: ControlDeploymentSnapshot, *, removed: bool) -> Deployment:
         return cls(
             deployment_id=snapshot.deployment_id,
             version=snapshot.version,
             asset_id=snapshot.asset_id,
             control_type=None if snapshot.control_type is None else snapshot.control_type.value,
             operational=snapshot.operational,
-            present=present,
+            present=not removed and snapshot.status not in NOT_IN_PLACE,
         )
 
 

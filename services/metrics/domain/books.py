@@ -13,7 +13,7 @@ from services.metrics.domain.incidents import Incident
 from services.metrics.domain.ledger import Posting, minute_of
 from shared.contracts.envelope import Event
 from shared.contracts.governance import ControlEvent, ControlRemoved
-from shared.contracts.incidents import IncidentEvent, StepCompleted, StepOverdue
+from shared.contracts.incidents import IncidentEvent, StepEvent
 from shared.contracts.inventory import AssetEvent
 from shared.contracts.risk import AssessmentCompleted
 
@@ -69,12 +69,9 @@ class Books:
             case IncidentEvent():
                 incident = self._incident(event.incident.incident_id)
                 self._keep_incident(incident, incident.told(event.incident, minute=minute))
-            case StepOverdue():
+            case StepEvent():
                 incident = self._incident(event.incident_id)
-                self._keep_incident(incident, incident.step_late(event.step_number, minute=minute))
-            case StepCompleted():
-                incident = self._incident(event.incident_id)
-                self._keep_incident(incident, incident.step_done(event.step_number, minute=minute))
+                self._keep_incident(incident, incident.step_reported(event, minute=minute))
             case _:
                 self._post_entry(entry_of(event))
 
@@ -89,7 +86,7 @@ class Books:
         self.assets[new.asset_id] = new
 
     def _post_control(self, event: ControlEvent, minute: int) -> None:
-        new = Deployment.of(event.deployment, present=not isinstance(event, ControlRemoved))
+        new = Deployment.of(event.deployment, removed=isinstance(event, ControlRemoved))
         old = self.deployments.get(new.deployment_id) or self._known.deployments.get(new.deployment_id)
         if old is not None and new.version <= old.version:
             return
@@ -132,7 +129,7 @@ def wanted(events: Iterable[Event]) -> Wanted:
                 deployments.add(event.deployment.deployment_id)
             case IncidentEvent():
                 incidents.add(event.incident.incident_id)
-            case StepOverdue() | StepCompleted():
+            case StepEvent():
                 incidents.add(event.incident_id)
             case _:
                 entry = entry_of(event)

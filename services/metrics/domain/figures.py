@@ -158,7 +158,7 @@ PROGRAM: tuple[Figure, ...] = (
     ),
     _count(
         "controls_deployed",
-        "Control deployments recorded on assets that are not retired, working or not.",
+        "Controls in place on assets that are not retired, working or not; neither planned nor retired deployments.",
         Counter.DEPLOYED,
     ),
     _count("controls_operational", "Those of controls_deployed that are operational.", Counter.OPERATIONAL),

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
+from services.metrics.domain import ledger
 from services.metrics.domain.ledger import (
     ALWAYS,
     Counter,
     Share,
-    Step,
     later,
     minute_after,
     until,
 )
-from shared.contracts.incidents import IncidentCategory, IncidentSnapshot, IncidentStatus
+from shared.contracts.incidents import IncidentCategory, IncidentSnapshot, IncidentStatus, StepEvent, StepOverdue
 
 MONTH_DAYS = 30
 YEAR_DAYS = 365
@@ -35,6 +36,14 @@ CATEGORY_COUNTERS: dict[IncidentCategory, Counter] = {
 _FINISHED = frozenset({IncidentStatus.RESOLVED, IncidentStatus.CLOSED})
 
 
+class Step(NamedTuple):
+    """A step of the playbook that was reported on: `late` past its timeout, until it is completed or skipped."""
+
+    number: int
+    version: int
+    late: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """An incident as far as the figures need it.
@@ -42,8 +51,7 @@ class Incident:
     Attributes:
         minute: the latest minute at which something changed it.
         finished: resolved or closed, so that no step of it is still owed.
-        late_steps: numbers of the steps that passed their timeout and are not done, ascending.
-        steps_done: numbers of the steps done; keeps a late word of overdue from counting against a step already done.
+        steps: those reported done or late so far, by number.
     """
 
     incident_id: UUID
@@ -56,8 +64,7 @@ class Incident:
     contained_at: datetime | None = None
     resolved_at: datetime | None = None
     finished: bool = False
-    late_steps: tuple[int, ...] = ()
-    steps_done: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     def told(self, snapshot: IncidentSnapshot, *, minute: int) -> Incident:
         """As a message about the incident leaves it."""
@@ -76,33 +83,24 @@ class Incident:
             finished=snapshot.status in _FINISHED,
         )
 
-    def step_late(self, number: int, *, minute: int) -> Incident:
-        """With step `number` past its timeout."""
-        if number in self.steps_done or number in self.late_steps:
+    def step_reported(self, event: StepEvent, *, minute: int) -> Incident:
+        """As word of a step leaves it. A reopened incident's steps are owed again, so a later word counts anew."""
+        known = {step.number: step for step in self.steps}
+        before = known.get(event.step_number)
+        if before is not None and event.version <= before.version:
             return self
-        late = tuple(sorted({*self.late_steps, number}))
-        return replace(self, minute=max(self.minute, minute), late_steps=late)
-
-    def step_done(self, number: int, *, minute: int) -> Incident:
-        """With step `number` completed or skipped."""
-        if number in self.steps_done:
-            return self
-        return replace(
-            self,
-            minute=max(self.minute, minute),
-            late_steps=tuple(step for step in self.late_steps if step != number),
-            steps_done=tuple(sorted({*self.steps_done, number})),
-        )
+        known[event.step_number] = Step(event.step_number, event.version, isinstance(event, StepOverdue))
+        return replace(self, minute=max(self.minute, minute), steps=tuple(sorted(known.values())))
 
     def share(self) -> Share | None:
         """What it adds; None before its opening was told."""
         if self.category is None or self.detected_at is None:
             return None
-        steps: list[Step] = []
+        changes: list[ledger.Step] = []
         month_ends = minute_after(later(self.detected_at, MONTH_DAYS))
         year_ends = minute_after(later(self.detected_at, YEAR_DAYS))
-        steps.extend(until(ALWAYS, month_ends, Counter.INCIDENTS_MONTH))
-        steps.extend(until(ALWAYS, year_ends, CATEGORY_COUNTERS[self.category]))
+        changes.extend(until(ALWAYS, month_ends, Counter.INCIDENTS_MONTH))
+        changes.extend(until(ALWAYS, year_ends, CATEGORY_COUNTERS[self.category]))
         for start, end, counted, summed in (
             (self.occurred_at, self.detected_at, Counter.DETECT_COUNT, Counter.DETECT_MILLISECONDS),
             (self.detected_at, self.contained_at, Counter.CONTAIN_COUNT, Counter.CONTAIN_MILLISECONDS),
@@ -110,11 +108,11 @@ class Incident:
         ):
             if start is None or end is None or end < start:
                 continue
-            steps.extend(until(ALWAYS, year_ends, counted))
-            steps.extend(until(ALWAYS, year_ends, summed, (end - start) // timedelta(milliseconds=1)))
-        tracked = len(self.steps_done) + len(self.late_steps)
-        if tracked:
-            steps.append((ALWAYS, Counter.ACTIONS_TRACKED, tracked))
-        if self.late_steps and not self.finished:
-            steps.append((ALWAYS, Counter.OVERDUE_STEPS, len(self.late_steps)))
-        return Share(self.team, tuple(steps))
+            changes.extend(until(ALWAYS, year_ends, counted))
+            changes.extend(until(ALWAYS, year_ends, summed, (end - start) // timedelta(milliseconds=1)))
+        if self.steps:
+            changes.append((ALWAYS, Counter.ACTIONS_TRACKED, len(self.steps)))
+        late = sum(step.late for step in self.steps)
+        if late and not self.finished:
+            changes.append((ALWAYS, Counter.OVERDUE_STEPS, late))
+        return Share(self.team, tuple(changes))

@@ -19,7 +19,7 @@ from services.metrics.domain.assets import CONTROL_TYPES, NO_CONTROLS, Asset, De
 from services.metrics.domain.books import Books, Known, Wanted
 from services.metrics.domain.coverage import CELL_COLUMNS
 from services.metrics.domain.entries import Entry
-from services.metrics.domain.incidents import Incident
+from services.metrics.domain.incidents import Incident, Step
 from services.metrics.domain.ledger import COUNTERS, Counter, Share
 from services.metrics.store import tables
 from shared.contracts.incidents import IncidentCategory
@@ -35,14 +35,14 @@ _COUNTER_COLUMNS = tuple(counter.column for counter in COUNTERS)
 _INCIDENT_COLUMNS = tuple(column.name for column in tables.incident.columns)
 
 
-def _overwrite(table: sa.Table, *, row_by_row: bool = False) -> str:
-    """INSERT from one array a column (or one value); a row that is there is overwritten."""
+def _overwrite(table: sa.Table) -> str:
+    """INSERT from one array a column; a row that is there is overwritten."""
     names = [column.name for column in table.columns]
-    source = f"VALUES ({_parameters(names)})" if row_by_row else _from_arrays(table, names)
     keys = [column.name for column in table.primary_key]
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) {source} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
+        f"INSERT INTO {table.name} ({', '.join(names)}) {_from_arrays(table, names)} "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
     )
 
 
@@ -63,15 +63,10 @@ def _from_arrays(table: sa.Table, names: Sequence[str]) -> str:
     return f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608  types are ours
 
 
-def _parameters(names: Sequence[str]) -> str:
-    return ", ".join(f"${position}" for position, _ in enumerate(names, start=1))
-
-
 _SAVE_ASSETS = _overwrite(tables.asset_copy)
 _SAVE_DEPLOYMENTS = _overwrite(tables.control_deployment)
 _SAVE_ENTRIES = _overwrite(tables.entry)
-# Arrays of arrays do not pass through unnest; incidents are few enough to go one by one.
-_SAVE_INCIDENT = _overwrite(tables.incident, row_by_row=True)
+_SAVE_INCIDENTS = _overwrite(tables.incident)
 
 _LOAD_ASSETS = f"SELECT {', '.join(_ASSET_COLUMNS)} FROM asset_copy WHERE asset_id = ANY($1)"  # noqa: S608
 _LOAD_DEPLOYMENTS = f"SELECT {', '.join(_DEPLOYMENT_COLUMNS)} FROM control_deployment WHERE deployment_id = ANY($1)"  # noqa: S608
@@ -81,7 +76,10 @@ _LOAD_CONTROLS = """
     WHERE asset_id = ANY($1) AND present AND operational AND control_type IS NOT NULL
     GROUP BY asset_id, control_type
 """
-_LOAD_INCIDENTS = f"SELECT {', '.join(_INCIDENT_COLUMNS)} FROM incident WHERE incident_id = ANY($1)"  # noqa: S608
+_LOAD_INCIDENTS = (
+    f"SELECT {', '.join(_INCIDENT_COLUMNS[:-1])}, steps::text AS steps "  # noqa: S608
+    "FROM incident WHERE incident_id = ANY($1)"
+)
 _LOAD_ENTRIES = """
     SELECT entry.kind, entry.key, entry.version, entry.minute, entry.team, entry.steps::text AS steps
     FROM entry JOIN unnest($1::text[], $2::text[]) AS wanted (kind, key) USING (kind, key)
@@ -109,8 +107,14 @@ async def save(tx: Tx, books: Books) -> None:
         rows = [[getattr(found, name) for name in _DEPLOYMENT_COLUMNS] for found in books.deployments.values()]
         await _by_column(connection, _SAVE_DEPLOYMENTS, rows)
     if books.incidents:
-        rows = [[getattr(incident, name) for name in _INCIDENT_COLUMNS] for incident in books.incidents.values()]
-        await connection.executemany(_SAVE_INCIDENT, rows)
+        rows = [
+            [
+                *(getattr(incident, name) for name in _INCIDENT_COLUMNS[:-1]),
+                orjson.dumps([list(step) for step in incident.steps]).decode(),
+            ]
+            for incident in books.incidents.values()
+        ]
+        await _by_column(connection, _SAVE_INCIDENTS, rows)
     if books.entries:
         rows = [
             [entry.kind, entry.key, entry.version, entry.minute, entry.share.team, _steps(entry.share)]
@@ -181,8 +185,7 @@ async def _load_incidents(connection: Connection, incident_ids: Iterable[UUID]) 
             **values
             | {
                 "category": None if category is None else IncidentCategory(category),
-                "late_steps": tuple(values["late_steps"]),
-                "steps_done": tuple(values["steps_done"]),
+                "steps": tuple(Step(*step) for step in orjson.loads(values["steps"])),
             }
         )
     return found

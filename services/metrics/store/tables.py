@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from services.metrics.domain.coverage import CELL_COLUMNS
 from services.metrics.domain.ledger import COUNTERS
@@ -42,6 +42,7 @@ control_deployment = sa.Table(
     sa.Index("control_deployment_asset", "asset_id"),
 )
 
+# `steps`: [[number, version, late], ...].
 incident = sa.Table(
     "incident",
     metadata,
@@ -55,8 +56,7 @@ incident = sa.Table(
     sa.Column("contained_at", TIMESTAMP(timezone=True)),
     sa.Column("resolved_at", TIMESTAMP(timezone=True)),
     sa.Column("finished", sa.Boolean, nullable=False),
-    sa.Column("late_steps", ARRAY(sa.Integer), nullable=False),
-    sa.Column("steps_done", ARRAY(sa.Integer), nullable=False),
+    sa.Column("steps", JSONB, nullable=False),
 )
 
 # `steps` is the share that is booked for the thing: [[minute, counter's column, amount], ...]. Kept as booked, so that

@@ -135,6 +135,7 @@ def a_deployment(
     at: datetime = NOON,
     removed: bool = False,
     scored: bool = True,
+    status: str = "",
 ) -> ControlEvent:
     snapshot = ControlDeploymentSnapshot(
         deployment_id=an_id(f"{asset}/{control}"),
@@ -143,7 +144,7 @@ def a_deployment(
         owner_team="search",
         control_id=f"CTL-{control}",
         control_type=ControlType(control) if scored else None,
-        status="removed" if removed else "operational" if operational else "planned",
+        status=status or ("operational" if operational else "implemented"),
         operational=operational,
     )
     kind = ControlRemoved if removed else ControlDeployed if version == 1 else ControlUpdated

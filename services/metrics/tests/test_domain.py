@@ -249,6 +249,12 @@ def test_control_coverage_wants_one_operational_control_of_a_scored_type() -> No
     assert program.figure("control_operational_rate") == 0.75
 
 
+@pytest.mark.parametrize(("status", "deployed"), [("planned", 0), ("implemented", 1), ("degraded", 1), ("retired", 0)])
+def test_only_controls_in_place_are_deployed(status: str, deployed: int) -> None:
+    program = Program([a_registration(), a_deployment(operational=False, status=status)])
+    assert program.figure("controls_deployed") == deployed
+
+
 def test_a_removed_control_covers_no_longer() -> None:
     program = Program([a_registration(), a_deployment(), a_deployment(version=2, removed=True, at=NOON + HOUR)])
     assert program.figure("control_coverage_rate") == 1.0
@@ -334,9 +340,16 @@ def test_a_late_step_is_overdue_until_it_is_done() -> None:
     assert program.figure("actions_tracked", NOON + 2 * HOUR) == 2
 
 
-def test_a_step_done_before_word_of_its_lateness_is_not_overdue() -> None:
+def test_an_older_word_of_a_step_changes_nothing() -> None:
     program = Program([an_opening(), a_done_step(number=1, at=NOON), a_late_step(number=1, at=NOON)])
     assert program.figure("overdue_actions") == 0
+
+
+def test_a_step_of_a_reopened_incident_can_be_late_again() -> None:
+    program = Program(
+        [an_opening(), a_late_step(at=NOON), a_done_step(at=NOON), a_late_step(at=NOON + HOUR, version=9)]
+    )
+    assert [program.figure("overdue_actions", NOON + hours * HOUR) for hours in (0, 1)] == [0, 1]
 
 
 def test_a_resolved_incident_owes_no_steps() -> None:

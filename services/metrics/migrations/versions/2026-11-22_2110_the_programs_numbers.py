@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from shared import backbone
 
@@ -121,8 +121,7 @@ def upgrade() -> None:
         sa.Column("contained_at", TIMESTAMP(timezone=True)),
         sa.Column("resolved_at", TIMESTAMP(timezone=True)),
         sa.Column("finished", sa.Boolean, nullable=False),
-        sa.Column("late_steps", ARRAY(sa.Integer), nullable=False),
-        sa.Column("steps_done", ARRAY(sa.Integer), nullable=False),
+        sa.Column("steps", JSONB, nullable=False),
     )
     op.create_table(
         "entry",
