@@ -22,11 +22,18 @@ from services.risk.store import dossiers, due, models
 from shared import audit, outbox
 from shared.auth import Caller
 from shared.consumer import Received
-from shared.contracts.detection import AlertEvent
+from shared.contracts.detection import ALERT_EVENTS, AlertEvent
 from shared.contracts.envelope import Event
-from shared.contracts.governance import AcceptanceEvent, AcceptanceGranted, ControlEvent, ControlRemoved
-from shared.contracts.incidents import IncidentEvent
-from shared.contracts.inventory import AssetEvent
+from shared.contracts.governance import (
+    ACCEPTANCE_EVENTS,
+    CONTROL_EVENTS,
+    AcceptanceEvent,
+    AcceptanceGranted,
+    ControlEvent,
+    ControlRemoved,
+)
+from shared.contracts.incidents import INCIDENT_EVENTS, IncidentEvent
+from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.contracts.risk import ModelUpdated
 from shared.database import Tx
 from shared.errors import PreconditionFailed
@@ -53,12 +60,13 @@ ASSETS_A_PAGE: Final = 500
 class _Desk:
     """Dossiers taken out for one transaction, worked on in memory and put back with the assessments made."""
 
-    def __init__(self, tx: Tx, model: ScoringModel) -> None:
+    def __init__(self, tx: Tx, model: ScoringModel, affected: dict[UUID, set[UUID]] | None = None) -> None:
         self._tx = tx
         self._model = model
+        self.affected = affected or {}
+        """Incident -> assets that any version of it affected."""
         self._dossiers: dict[UUID, Dossier] = {}
         self._before: dict[UUID, Dossier] = {}
-        self._touched: dict[UUID, None] = {}
         self._unwritten: list[Assessment] = []
         self._assessments: list[Assessment] = []
         self._dependents: dict[UUID, int] = {}
@@ -72,13 +80,14 @@ class _Desk:
             watched: those whose dependents will matter although nothing happens to them yet; counted with the first.
         """
         self._dossiers = await dossiers.load(self._tx, asset_ids)
-        self._before = {key: dossiers.kept(dossier) for key, dossier in self._dossiers.items()}
         self._watched = {key for key, dossier in self._dossiers.items() if not dossier.is_quiet}.union(watched)
 
     def open(self, asset_id: UUID) -> Dossier:
         """A dossier, to be changed."""
-        self._touched[asset_id] = None
-        return self._dossiers[asset_id]
+        dossier = self._dossiers[asset_id]
+        if asset_id not in self._before:
+            self._before[asset_id] = dossiers.kept(dossier)
+        return dossier
 
     def graph_changed(self) -> None:
         """What was counted along dependencies no longer holds."""
@@ -91,11 +100,13 @@ class _Desk:
         Args:
             unless_within: make none when the level stays and the score moves by less than this.
         """
-        dependents = 0 if dossier.is_quiet else await self._count_dependents(dossier.asset_id)
+        dependents = 0
+        if not dossier.is_quiet:
+            dossier.keep_strongest(self._model, trigger.at)
+            dependents = await self._count_dependents(dossier.asset_id)
         score = dossier.score(self._model, trigger.at, dependents=dependents)
         if unless_within is None or moved(dossier.standing, score, by=unless_within):
             self._unwritten.append(dossier.assess(self._model, score, trigger))
-            self._touched[dossier.asset_id] = None
 
     async def _count_dependents(self, asset_id: UUID) -> int:
         if asset_id not in self._dependents:
@@ -107,11 +118,11 @@ class _Desk:
         return self._dependents[asset_id]
 
     async def _write(self) -> None:
-        changes = [(self._before[key], self._dossiers[key]) for key in self._touched]
-        await dossiers.save(self._tx, changes, self._unwritten)
-        for key in self._touched:
-            self._before[key] = dossiers.kept(self._dossiers[key])
-        self._touched.clear()
+        await dossiers.save(
+            self._tx, [(before, self._dossiers[key]) for key, before in self._before.items()], self._unwritten
+        )
+        # Not emptied: one that is being assessed right now will differ again from what was just written.
+        self._before = {key: dossiers.kept(self._dossiers[key]) for key in self._before}
         self._assessments += self._unwritten
         self._unwritten = []
 
@@ -128,36 +139,23 @@ async def assess_what_changed(tx: Tx, batch: Sequence[Received[Any]]) -> None:
     only where it moves the score, or a storm of them would bury the history of what did.
     """
     model = (await models.current(tx)).model
-    affected = await dossiers.assets_of_incidents(
-        tx, {one.event.incident.incident_id for one in batch if isinstance(one.event, IncidentEvent)}
-    )
+    events = [one.event for one in batch]
+    incidents = {event.incident.incident_id for event in events if type(event) in INCIDENT_EVENTS}
+    affected = await dossiers.assets_of_incidents(tx, incidents)
     concerned: set[UUID] = set().union(*affected.values())
     watched: set[UUID] = set()
-    for one in batch:
-        ids = _assets_of(one.event)
+    for event in events:
+        about, _ = _HEARD[type(event)]
+        ids = about(event)
         concerned.update(ids)
-        if isinstance(one.event, AlertEvent | IncidentEvent):
+        if type(event) in _ACTIVITY:
             watched.update(ids)
-    desk = _Desk(tx, model)
+    desk = _Desk(tx, model, affected)
     await desk.take_out(concerned, watched=watched)
     for one in batch:
-        await _take_in(desk, one.event, _trigger(one), affected)
+        _, take_in = _HEARD[type(one.event)]
+        await take_in(desk, one.event, _trigger(one))
     await desk.put_back()
-
-
-def _assets_of(event: Event) -> tuple[UUID, ...]:
-    match event:
-        case AssetEvent():
-            return (event.asset.asset_id,)
-        case ControlEvent():
-            return (event.deployment.asset_id,)
-        case AcceptanceEvent():
-            return (event.acceptance.asset_id,) if event.acceptance.asset_id else ()
-        case AlertEvent():
-            return (event.alert.asset_id,) if event.alert.asset_id else ()
-        case IncidentEvent():
-            return event.incident.affected_assets
-    raise TypeError(f"risk does not hear {event.TYPE}")
 
 
 def _trigger(received: Received[Any]) -> Trigger:
@@ -166,38 +164,63 @@ def _trigger(received: Received[Any]) -> Trigger:
     return Trigger(f"{noun}.{verb}", received.id, received.time.astimezone(UTC))
 
 
-async def _take_in(desk: _Desk, event: Event, trigger: Trigger, affected: dict[UUID, set[UUID]]) -> None:
-    if isinstance(event, AssetEvent):
-        dossier = desk.open(event.asset.asset_id)
-        before = dossier.copy
-        if not dossier.record_asset(event.asset) or dossier.copy is None:
-            return
-        if before is None or before.edges != dossier.copy.edges or before.lifecycle != dossier.copy.lifecycle:
-            desk.graph_changed()
+async def _take_in_asset(desk: _Desk, event: AssetEvent, trigger: Trigger) -> None:
+    dossier = desk.open(event.asset.asset_id)
+    before = dossier.copy
+    if not dossier.record_asset(event.asset) or dossier.copy is None:
+        return
+    if before is None or before.edges != dossier.copy.edges or before.lifecycle != dossier.copy.lifecycle:
+        desk.graph_changed()
+    await desk.assess(dossier, trigger)
+
+
+async def _take_in_control(desk: _Desk, event: ControlEvent, trigger: Trigger) -> None:
+    dossier = desk.open(event.deployment.asset_id)
+    if dossier.record_control(event.deployment, removed=isinstance(event, ControlRemoved)) and dossier.is_scored:
         await desk.assess(dossier, trigger)
-    elif isinstance(event, IncidentEvent):
-        incident = event.incident
-        # Also those that an earlier version affected: this one may have cleared them.
-        concerned = affected.setdefault(incident.incident_id, set())
-        concerned.update(incident.affected_assets)
-        for asset_id in sorted(concerned):
-            dossier = desk.open(asset_id)
-            if dossier.record_incident(incident) and dossier.is_scored:
-                await desk.assess(dossier, trigger, unless_within=CENT)
-    elif isinstance(event, AlertEvent) and event.alert.asset_id is not None:
-        dossier = desk.open(event.alert.asset_id)
-        if dossier.record_alert(event.alert) and dossier.is_scored:
+
+
+async def _take_in_acceptance(desk: _Desk, event: AcceptanceEvent, trigger: Trigger) -> None:
+    if event.acceptance.asset_id is None or event.acceptance.kind != RISK_ACCEPTANCE:
+        return
+    dossier = desk.open(event.acceptance.asset_id)
+    granted = isinstance(event, AcceptanceGranted)
+    if dossier.record_acceptance(event.acceptance, in_force=granted) and dossier.is_scored:
+        await desk.assess(dossier, trigger)
+
+
+async def _take_in_alert(desk: _Desk, event: AlertEvent, trigger: Trigger) -> None:
+    if event.alert.asset_id is None:
+        return
+    dossier = desk.open(event.alert.asset_id)
+    if dossier.record_alert(event.alert) and dossier.is_scored:
+        await desk.assess(dossier, trigger, unless_within=CENT)
+
+
+async def _take_in_incident(desk: _Desk, event: IncidentEvent, trigger: Trigger) -> None:
+    incident = event.incident
+    # Also those that an earlier version affected: this one may have cleared them.
+    concerned = desk.affected.setdefault(incident.incident_id, set())
+    concerned.update(incident.affected_assets)
+    for asset_id in sorted(concerned):
+        dossier = desk.open(asset_id)
+        if dossier.record_incident(incident) and dossier.is_scored:
             await desk.assess(dossier, trigger, unless_within=CENT)
-    elif isinstance(event, ControlEvent):
-        dossier = desk.open(event.deployment.asset_id)
-        if dossier.record_control(event.deployment, removed=isinstance(event, ControlRemoved)) and dossier.is_scored:
-            await desk.assess(dossier, trigger)
-    elif isinstance(event, AcceptanceEvent) and event.acceptance.asset_id is not None:
-        dossier = desk.open(event.acceptance.asset_id)
-        granted = isinstance(event, AcceptanceGranted)
-        concerns_risk = event.acceptance.kind == RISK_ACCEPTANCE
-        if concerns_risk and dossier.record_acceptance(event.acceptance, in_force=granted) and dossier.is_scored:
-            await desk.assess(dossier, trigger)
+
+
+def _one(asset_id: UUID | None) -> tuple[UUID, ...]:
+    return () if asset_id is None else (asset_id,)
+
+
+_ACTIVITY: Final = frozenset[type[Event]]({*ALERT_EVENTS, *INCIDENT_EVENTS})
+# By class and not by isinstance: pydantic's classes make that a slow question, asked of every event many times over.
+_HEARD: Final[dict[type[Event], tuple[Callable[[Any], tuple[UUID, ...]], Callable[..., Awaitable[None]]]]] = {
+    **dict.fromkeys(ASSET_EVENTS, (lambda event: (event.asset.asset_id,), _take_in_asset)),
+    **dict.fromkeys(CONTROL_EVENTS, (lambda event: (event.deployment.asset_id,), _take_in_control)),
+    **dict.fromkeys(ACCEPTANCE_EVENTS, (lambda event: _one(event.acceptance.asset_id), _take_in_acceptance)),
+    **dict.fromkeys(ALERT_EVENTS, (lambda event: _one(event.alert.asset_id), _take_in_alert)),
+    **dict.fromkeys(INCIDENT_EVENTS, (lambda event: event.incident.affected_assets, _take_in_incident)),
+}
 
 
 # -- the model -------------------------------------------------------------------------------------------------------

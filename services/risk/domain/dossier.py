@@ -6,11 +6,11 @@ difference to what is stored, or a replay would not give the same tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from services.risk.domain.adjustments import NOTICEABLE, AlertSignal, IncidentSignal, Situation
@@ -22,6 +22,12 @@ from shared.contracts.governance import AcceptanceSnapshot, ControlDeploymentSna
 from shared.contracts.incidents import IncidentSnapshot
 from shared.contracts.inventory import AssetSnapshot, Lifecycle
 from shared.contracts.risk import RiskLevel
+
+MOST_SIGNALS: Final = 200
+"""Alerts, and incidents, that a dossier holds: the strongest. Somebody who changes sessions makes alerts without end;
+their points are capped long before this many, but each would be read and weighed with every further event."""
+
+T = TypeVar("T", AlertSignal, IncidentSignal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +209,19 @@ class Dossier:
 
     def forget_faded(self, model: ScoringModel, at: datetime) -> None:
         """Drop signals too old to move the score: they would be loaded with every event on the asset for ever."""
-        activity = model.activity
-        self.alerts = {
-            key: alert for key, alert in self.alerts.items() if alert.points(activity.threat_activity, at) >= NOTICEABLE
-        }
+        threat, incidents = model.activity.threat_activity, model.activity.incident_activity
+        self.alerts = {key: alert for key, alert in self.alerts.items() if alert.points(threat, at) >= NOTICEABLE}
         self.incidents = {
             key: incident
             for key, incident in self.incidents.items()
-            if not incident.is_over or incident.points(activity.incident_activity, at) >= NOTICEABLE
+            if not incident.is_over or incident.points(incidents, at) >= NOTICEABLE
         }
+
+    def keep_strongest(self, model: ScoringModel, at: datetime) -> None:
+        """Drop the weakest signals above MOST_SIGNALS."""
+        threat, incidents = model.activity.threat_activity, model.activity.incident_activity
+        self.alerts = _strongest(self.alerts, lambda alert: alert.points(threat, at))
+        self.incidents = _strongest(self.incidents, lambda incident: incident.points(incidents, at))
 
     def score(self, model: ScoringModel, at: datetime, *, dependents: int = 0) -> Score:
         """The asset's score as of a moment. `dependents` matters only when the dossier is not quiet."""
@@ -230,10 +240,8 @@ class Dossier:
         The formula adds up whatever it is given. Two filters in a row are not twice one filter, and the same control
         registered twice would otherwise talk any risk down.
         """
-        return [
-            Control(kind, operational=True)
-            for kind in sorted({control.control_type for control in self.controls.values() if control.operational})
-        ]
+        operational = {control.control_type for control in self.controls.values() if control.operational}
+        return [Control(kind, operational=True) for kind in sorted(operational)]
 
     def assess(self, model: ScoringModel, score: Score, trigger: Trigger) -> Assessment:
         """Record a score as the asset's next assessment."""
@@ -256,6 +264,14 @@ class Dossier:
         )
         self.standing = assessment.standing
         return assessment
+
+
+def _strongest(signals: dict[UUID, T], points: Callable[[T], Decimal]) -> dict[UUID, T]:
+    if len(signals) <= MOST_SIGNALS:
+        return signals
+    # Equals by id, so that a rebuild drops the same.
+    ranked = sorted(signals.items(), key=lambda entry: (-points(entry[1]), entry[0].int))
+    return dict(ranked[:MOST_SIGNALS])
 
 
 def moved(before: Standing | None, score: Score, *, by: Decimal) -> bool:

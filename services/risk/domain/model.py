@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Final
 
 from shared.contracts.detection import Severity
@@ -290,7 +289,7 @@ def _escaped(key: str) -> str:
 
 
 def _table(**scores: str | int) -> Mapping[str, Decimal]:
-    return MappingProxyType({name: Decimal(score) for name, score in scores.items()})
+    return {name: Decimal(score) for name, score in scores.items()}
 
 
 DEFAULT_MODEL: Final = ScoringModel(

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
+from services.risk.domain.dossier import MOST_SIGNALS
 from services.risk.store.tables import alert_copy, assessment, asset_copy, incident_copy, portfolio_cell
 from services.risk.tests.factories import (
     NOW,
@@ -257,6 +258,20 @@ async def test_the_portfolio_follows_team_type_level_and_acceptance(risk: Harnes
     await risk.deliver(registered(ASSET), registered(uuid4(), asset_type="integration"), moved, acceptance(ASSET))
     cells = [(c.owner_team, c.asset_type, c.risk_level, c.accepted, c.assets) for c in await rows(risk, portfolio_cell)]
     assert cells == [("sales", "ai_agent", "HIGH", True, 1), ("support", "integration", "HIGH", False, 1)]
+
+
+async def test_a_storm_of_alerts_leaves_the_strongest(risk: Harness) -> None:
+    storm = [alert(ASSET, "low", at=NOW - timedelta(minutes=i)) for i in range(MOST_SIGNALS + 30)]
+    worst = alert(ASSET, "critical", at=NOW - timedelta(days=2))
+    await risk.deliver(registered(ASSET))
+    await risk.deliver(worst, *storm, together=True)
+    kept = {row.alert_id for row in await rows(risk, alert_copy)}
+    assert len(kept) == MOST_SIGNALS
+    assert worst.alert.alert_id in kept
+    event = await newest(risk)
+    assert event.residual_risk_score == 91.25
+    assert "capped at 20" in event.adjustments[0].reason
+    assert all(table.identical for table in (await risk.rebuild()).values())
 
 
 STORY = [
