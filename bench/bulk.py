@@ -12,7 +12,7 @@ import orjson
 import psutil
 
 from bench import load
-from bench.stack import Stack, running
+from deploy.local.throwaway import Stack, running
 
 ASSETS = 100_000
 TYPES = ("foundation_model", "ai_agent", "vector_database", "training_dataset", "api_endpoint", "prompt_template")

@@ -14,7 +14,7 @@ import psutil
 
 from bench import load
 from bench.bulk import resident
-from bench.stack import free_block, start, stop
+from deploy.local.throwaway import free_block, start, stop
 
 SETTLE_SECONDS = 10.0
 

@@ -17,7 +17,7 @@ import aiohttp
 import asyncpg
 
 from bench import load
-from bench.stack import Stack, running
+from deploy.local.throwaway import Stack, running
 
 WARM_UP_SECONDS = 3.0
 LOOK_SECONDS = 0.004

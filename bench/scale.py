@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bench import load
 from bench.bulk import CLASSES, TYPES
-from bench.stack import Stack, running
 from deploy.local.environment import Environment
 from deploy.local.home import Home
 from deploy.local.settings import StackSettings
+from deploy.local.throwaway import Stack, running
 from shared.auth import ROLES
 from shared.tokens import Caller, Signer
 
@@ -79,7 +79,7 @@ async def timed(session: aiohttp.ClientSession, url: str) -> float:
 
 
 async def run(stack: Stack) -> None:
-    from bench.stack import superuser
+    from deploy.local.throwaway import superuser
 
     connection = await asyncpg.connect(superuser(stack, "inventory"))
     started = time.perf_counter()

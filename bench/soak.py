@@ -24,10 +24,10 @@ import nats
 import orjson
 import psutil
 
-from bench.stack import Stack, running
 from deploy.local.environment import Environment
 from deploy.local.home import Home
 from deploy.local.settings import StackSettings
+from deploy.local.throwaway import Stack, running
 
 REGISTRATIONS = int(os.environ.get("REGISTRATIONS", "10000"))
 KILLS = int(os.environ.get("KILLS", "50"))

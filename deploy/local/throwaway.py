@@ -1,4 +1,4 @@
-"""A platform of its own for a benchmark: started in a temporary home, stopped and removed afterwards."""
+"""A platform of its own for a test or a benchmark: started in a temporary home, stopped and removed afterwards."""
 
 from __future__ import annotations
 
