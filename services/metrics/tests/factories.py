@@ -19,6 +19,7 @@ from shared.contracts.detection import (
     Severity,
     Verdict,
 )
+from shared.contracts.envelope import Event
 from shared.contracts.governance import (
     AcceptanceGranted,
     AcceptanceRevoked,
@@ -64,6 +65,8 @@ from shared.contracts.risk import AssessmentCompleted, RiskLevel
 
 # A Wednesday noon; every test tells time from here.
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 _NAMESPACE = UUID("4a3f6f0e-58a5-4f33-9a65-0a4a2f6b9c01")
 
 
@@ -322,6 +325,63 @@ def an_alert(
     if disposition is None:
         return AlertRaised(version=version, occurred_at=at, alert=snapshot)
     return AlertDisposed(version=version, occurred_at=at, alert=snapshot, actor="ada")
+
+
+def an_estate() -> list[Event]:
+    """A program that has seen most of what can happen, in the order it happened."""
+    late = NOON + 3 * HOUR
+    return [
+        a_policy("acceptable_use"),
+        a_policy("red_teaming"),
+        an_appetite(),
+        a_decision(),
+        a_registration("agent", last_security_review=date(2026, 6, 1)),
+        a_registration("model", asset_type="foundation_model", last_security_review=date(2026, 1, 1)),
+        a_registration("store", asset_type="vector_database", owner_team="data", last_security_review=None),
+        a_registration("prompt", asset_type="prompt_template", owner_team=""),
+        a_registration("gone", owner_team="data"),
+        an_assessment("agent", 80.0),
+        an_assessment("model", 60.5),
+        an_assessment("store", 20.25),
+        an_assessment("gone", 90.0),
+        a_retirement("gone", owner_team="data", at=NOON + HOUR),
+        an_update("agent", at=NOON + HOUR, network_exposure="public", data_classification="restricted"),
+        an_assessment("agent", 85.75, version=2, at=NOON + HOUR),
+        a_deployment("agent", "monitoring"),
+        a_deployment("agent", "guardrails", operational=False),
+        a_deployment("store", "encryption_at_rest"),
+        a_deployment("store", "encryption_at_rest", version=2, removed=True, at=NOON + HOUR),
+        an_alert("alert"),
+        an_alert("alert", version=2, disposition="true_positive"),
+        an_opening("leak", occurred_at=NOON - HOUR),
+        an_opening("probe", category="jailbreak_bypass", owner_team="data", occurred_at=NOON - 3 * HOUR),
+        a_containment("leak", at=NOON + 2 * HOUR, occurred_at=NOON - HOUR),
+        a_late_step("leak", 1, at=NOON + 2 * HOUR),
+        a_late_step("leak", 2, at=NOON + 2 * HOUR),
+        a_done_step("leak", 1, at=late),
+        a_late_step("probe", 1, at=NOON + 2 * HOUR),
+        a_resolution(
+            "probe",
+            contained_at=NOON + HOUR,
+            at=late,
+            version=4,
+            category="jailbreak_bypass",
+            owner_team="data",
+            occurred_at=NOON - 3 * HOUR,
+        ),
+        a_grant("accepted", expires_at=NOON + 30 * DAY),
+        a_grant("revoked", expires_at=NOON + 30 * DAY),
+        a_revocation("revoked", at=late, expires_at=NOON + 30 * DAY),
+        a_grant("deviation", kind="exception", expires_at=NOON + 30 * DAY),
+        an_engagement("spring", started_on=date(2026, 4, 1)),
+        an_engagement("old", status="completed", started_on=date(2025, 4, 1)),
+        an_engagement("planned", status="planned", planned_for=date(2026, 9, 1)),
+        a_finding("one", due_on=date(2026, 6, 30)),
+        a_finding("two"),
+        a_finding("two", status="remediated", version=2, at=late),
+        a_review("due", due_on=date(2026, 6, 30)),
+        a_review("done", due_on=date(2026, 6, 30), status="completed"),
+    ]
 
 
 def total_at(posting: Posting, minute: int, scope: str = ORGANISATION) -> Totals:

@@ -15,11 +15,12 @@ from services.metrics.tests.factories import (
     a_registration,
     a_retirement,
     an_assessment,
+    an_estate,
     an_id,
     an_opening,
     an_update,
 )
-from services.metrics.tests.test_events import BY_HAND, an_estate
+from services.metrics.tests.test_events import BY_HAND
 from shared.testing import Harness
 
 DAY = timedelta(days=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -34,12 +35,13 @@ from services.metrics.tests.factories import (
     an_appetite,
     an_assessment,
     an_engagement,
+    an_estate,
     an_id,
     an_opening,
     an_update,
     total_at,
 )
-from shared.contracts.envelope import Event
+from shared.contracts.envelope import Event, stream_of
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -526,3 +528,19 @@ def test_alerts_are_counted_for_a_month_and_judged_for_a_year() -> None:
     )
     assert [program.figure("alerts_last_30_days", NOON + days * DAY) for days in (0, 30)] == [4, 0]
     assert [program.figure("alert_precision", NOON + days * DAY) for days in (0, 364, 365)] == [0.5, 0.5, None]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_things_stand_does_not_depend_on_how_the_streams_interleave(seed: int) -> None:
+    chance = random.Random(seed)
+    streams: dict[str, list[Event]] = {}
+    for event in an_estate():
+        streams.setdefault(stream_of(event.TYPE), []).append(event)
+    shuffled: list[Event] = []
+    while streams:
+        stream = chance.choice(sorted(streams))
+        shuffled.append(streams[stream].pop(0))
+        if not streams[stream]:
+            del streams[stream]
+    later = NOON + 5 * HOUR
+    assert figures.values(Program(shuffled).totals(later)) == figures.values(Program(an_estate()).totals(later))

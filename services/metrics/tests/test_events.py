@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,25 +18,9 @@ from services.metrics.store import REBUILT, metadata
 from services.metrics.store import totals as totals_store
 from services.metrics.tests.factories import (
     NOON,
-    a_containment,
-    a_decision,
-    a_deployment,
-    a_done_step,
-    a_finding,
-    a_grant,
-    a_late_step,
-    a_policy,
     a_registration,
-    a_resolution,
-    a_retirement,
-    a_review,
-    a_revocation,
-    an_alert,
-    an_appetite,
     an_assessment,
-    an_engagement,
-    an_opening,
-    an_update,
+    an_estate,
 )
 from shared import backbone, migrate
 from shared.consumer import Fenced
@@ -45,63 +29,6 @@ from shared.testing import Harness, TestServer
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-
-def an_estate() -> list[Event]:
-    """A program that has seen most of what can happen, in the order it happened."""
-    late = NOON + 3 * HOUR
-    return [
-        a_policy("acceptable_use"),
-        a_policy("red_teaming"),
-        an_appetite(),
-        a_decision(),
-        a_registration("agent", last_security_review=date(2026, 6, 1)),
-        a_registration("model", asset_type="foundation_model", last_security_review=date(2026, 1, 1)),
-        a_registration("store", asset_type="vector_database", owner_team="data", last_security_review=None),
-        a_registration("prompt", asset_type="prompt_template", owner_team=""),
-        a_registration("gone", owner_team="data"),
-        an_assessment("agent", 80.0),
-        an_assessment("model", 60.5),
-        an_assessment("store", 20.25),
-        an_assessment("gone", 90.0),
-        a_retirement("gone", owner_team="data", at=NOON + HOUR),
-        an_update("agent", at=NOON + HOUR, network_exposure="public", data_classification="restricted"),
-        an_assessment("agent", 85.75, version=2, at=NOON + HOUR),
-        a_deployment("agent", "monitoring"),
-        a_deployment("agent", "guardrails", operational=False),
-        a_deployment("store", "encryption_at_rest"),
-        a_deployment("store", "encryption_at_rest", version=2, removed=True, at=NOON + HOUR),
-        an_alert("alert"),
-        an_alert("alert", version=2, disposition="true_positive"),
-        an_opening("leak", occurred_at=NOON - HOUR),
-        an_opening("probe", category="jailbreak_bypass", owner_team="data", occurred_at=NOON - 3 * HOUR),
-        a_containment("leak", at=NOON + 2 * HOUR, occurred_at=NOON - HOUR),
-        a_late_step("leak", 1, at=NOON + 2 * HOUR),
-        a_late_step("leak", 2, at=NOON + 2 * HOUR),
-        a_done_step("leak", 1, at=late),
-        a_late_step("probe", 1, at=NOON + 2 * HOUR),
-        a_resolution(
-            "probe",
-            contained_at=NOON + HOUR,
-            at=late,
-            version=4,
-            category="jailbreak_bypass",
-            owner_team="data",
-            occurred_at=NOON - 3 * HOUR,
-        ),
-        a_grant("accepted", expires_at=NOON + 30 * DAY),
-        a_grant("revoked", expires_at=NOON + 30 * DAY),
-        a_revocation("revoked", at=late, expires_at=NOON + 30 * DAY),
-        a_grant("deviation", kind="exception", expires_at=NOON + 30 * DAY),
-        an_engagement("spring", started_on=date(2026, 4, 1)),
-        an_engagement("old", status="completed", started_on=date(2025, 4, 1)),
-        an_engagement("planned", status="planned", planned_for=date(2026, 9, 1)),
-        a_finding("one", due_on=date(2026, 6, 30)),
-        a_finding("two"),
-        a_finding("two", status="remediated", version=2, at=late),
-        a_review("due", due_on=date(2026, 6, 30)),
-        a_review("done", due_on=date(2026, 6, 30), status="completed"),
-    ]
 
 
 # Counted by hand at three hours past noon.
