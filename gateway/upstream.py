@@ -403,7 +403,9 @@ class Connection(asyncio.Protocol):
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._reusable = False
-            if not self._done:
+            if self._done:
+                self._wake()  # the answer ended before what cannot be read
+            else:
                 self._fail("malformed", str(error))
                 self.transport.abort()
             return
