@@ -1,0 +1,3 @@
+from services.governance.main import app
+
+app()
