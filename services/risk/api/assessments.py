@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
 from starlette.responses import Response
 
-from services.risk.api.views import AssessmentView
+from services.risk.api.views import AssessmentView, answer, as_document
 from services.risk.domain.assessment import NotAssessed
 from services.risk.store import views
 from shared.auth import requires
 from shared.contracts.risk import RiskLevel
-from shared.http import reply
 from shared.models import PageOf
 from shared.paging import Page
 from shared.service import router as make_router
@@ -37,13 +37,13 @@ async def list_assessments(
     if asset_id is not None:
         row = await work.read(lambda tx: views.latest(tx, work.caller, asset_id))
         wanted = row is not None and (risk_level is None or row.risk_level == risk_level) and page.after is None
-        return reply(PageOf[AssessmentView](items=[AssessmentView.of(row)] if wanted else []))
+        return _page([row] if wanted else [], None)
     after = UUID(page.after[0]) if page.after else None
     rows = await work.read(
         lambda tx: views.newest(tx, work.caller, risk_level=risk_level, after=after, limit=page.limit + 1)
     )
     items, cursor = page.cut(rows, "asset_id")
-    return reply(PageOf[AssessmentView](items=[AssessmentView.of(row) for row in items], next_cursor=cursor))
+    return _page(items, cursor)
 
 
 @router.get("/assets/{asset_id}", response_model=AssessmentView)
@@ -53,7 +53,7 @@ async def get_asset_risk(work: Work, asset_id: UUID) -> Response:
     row = await work.read(lambda tx: views.latest(tx, work.caller, asset_id))
     if row is None:
         raise NotAssessed(f"asset {asset_id}")
-    return reply(AssessmentView.of(row), etag=row.number)
+    return answer(as_document(row), etag=row.number)
 
 
 @router.get("/assets/{asset_id}/history", response_model=PageOf[AssessmentView])
@@ -65,4 +65,8 @@ async def list_asset_history(work: Work, page: Page, asset_id: UUID) -> Response
     if not rows and before is None:
         raise NotAssessed(f"asset {asset_id}")
     items, cursor = page.cut(rows, "number")
-    return reply(PageOf[AssessmentView](items=[AssessmentView.of(row) for row in items], next_cursor=cursor))
+    return _page(items, cursor)
+
+
+def _page(rows: Sequence[Any], next_cursor: str | None) -> Response:
+    return answer({"items": [as_document(row) for row in rows], "next_cursor": next_cursor})

@@ -6,7 +6,9 @@ from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import Field
+from starlette.responses import Response
 
 from services.risk.domain.assessment import Score, risk_reduction_percentage
 from shared.contracts.inventory import Lifecycle
@@ -67,39 +69,6 @@ class AssessmentView(Out):
     assessed_at: datetime
 
     @classmethod
-    def of(cls, row: Any) -> AssessmentView:
-        """From a row of store.views."""
-        return cls.model_validate(
-            {
-                "assessment_id": row.assessment_id,
-                "number": row.number,
-                "asset_id": row.asset_id,
-                "asset_name": row.asset_name,
-                "asset_version": row.asset_version,
-                "owner_team": row.owner_team,
-                "lifecycle": row.lifecycle,
-                "inherent_risk_score": float(row.inherent),
-                "control_effectiveness": float(row.control_effectiveness),
-                "base_residual_risk_score": float(row.base_residual),
-                "residual_risk_score": float(row.residual),
-                "risk_level": row.risk_level,
-                "risk_reduction_percentage": float(risk_reduction_percentage(row.inherent, row.residual)),
-                "risk_factors": row.factors,
-                "recommendations": row.recommendations,
-                "adjustments": row.adjustments,
-                "model_version": row.model_version,
-                "trigger": row.trigger,
-                "trigger_event_id": row.trigger_event_id,
-                "previous_risk_score": None if row.previous_residual is None else float(row.previous_residual),
-                "previous_risk_level": row.previous_level,
-                "treatment": "accept" if row.accepted_until else None,
-                "accepted_until": row.accepted_until,
-                "assessed_date": row.assessed_at.date(),
-                "assessed_at": row.assessed_at,
-            }
-        )
-
-    @classmethod
     def simulated(
         cls,
         score: Score,
@@ -147,3 +116,46 @@ class AssessmentView(Out):
             assessed_date=at.date(),
             assessed_at=at,
         )
+
+
+def as_document(row: Any) -> dict[str, Any]:
+    """A row of store.views in the shape of AssessmentView.
+
+    A dictionary and not the view: what comes from our own tables was validated when it was made, and building two
+    thousand objects for a page of two hundred took most of its time.
+    """
+    accepted_until: datetime | None = row.accepted_until
+    assessed_at: datetime = row.assessed_at
+    return {
+        "assessment_id": str(row.assessment_id),
+        "number": row.number,
+        "asset_id": str(row.asset_id),
+        "asset_name": row.asset_name,
+        "asset_version": row.asset_version,
+        "owner_team": row.owner_team,
+        "lifecycle": row.lifecycle,
+        "inherent_risk_score": float(row.inherent),
+        "control_effectiveness": float(row.control_effectiveness),
+        "base_residual_risk_score": float(row.base_residual),
+        "residual_risk_score": float(row.residual),
+        "risk_level": row.risk_level,
+        "risk_reduction_percentage": float(risk_reduction_percentage(row.inherent, row.residual)),
+        "risk_factors": row.factors,
+        "recommendations": row.recommendations,
+        "adjustments": row.adjustments,
+        "model_version": row.model_version,
+        "trigger": row.trigger,
+        "trigger_event_id": str(row.trigger_event_id),
+        "previous_risk_score": None if row.previous_residual is None else float(row.previous_residual),
+        "previous_risk_level": row.previous_level,
+        "treatment": "accept" if accepted_until else None,
+        "accepted_until": accepted_until,
+        "assessed_date": assessed_at.date(),
+        "assessed_at": assessed_at,
+    }
+
+
+def answer(document: dict[str, Any], *, etag: int | None = None) -> Response:
+    """A document as it stands, for answers that are assembled and not validated again."""
+    headers = {} if etag is None else {"ETag": f'"{etag}"'}
+    return Response(orjson.dumps(document, option=orjson.OPT_UTC_Z), headers=headers, media_type="application/json")

@@ -9,9 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.risk.api.views import AssessmentView
 from services.risk.tests.factories import GOLDEN, NOW, acceptance, alert, control, now_is, registered, retired
 from services.risk.tests.test_model import WEIGHTS
 from shared.contracts.inventory import AssetUpdated
+from shared.models import PageOf
 from shared.testing import Harness
 
 ASSET = UUID("018f5f6e-0000-7000-8000-00000000a55e")
@@ -52,6 +54,17 @@ async def test_an_assets_risk_explains_itself(risk: Harness) -> None:
     assert (found["previous_risk_score"], found["previous_risk_level"]) == (53.44, "HIGH")
     assert (found["treatment"], found["accepted_until"]) == (None, None)
     assert (found["assessed_date"], found["assessed_at"]) == ("2026-11-22", "2026-11-22T12:00:00Z")
+
+
+async def test_answers_are_what_the_description_says(risk: Harness) -> None:
+    """They are assembled without the view that describes them, so it is held against them here."""
+    await risk.deliver(registered(ASSET), acceptance(ASSET), alert(ASSET))
+    client = risk.client("viewer")
+    one = (await client.get(f"/v1/risk/assets/{ASSET}")).json()
+    assert AssessmentView.model_validate(one).model_dump(mode="json") == one
+    for path in ("/v1/risk/assessments", f"/v1/risk/assets/{ASSET}/history"):
+        page = (await client.get(path)).json()
+        assert PageOf[AssessmentView].model_validate(page).model_dump(mode="json") == page
 
 
 async def test_history_pages_from_the_newest_back(risk: Harness) -> None:
