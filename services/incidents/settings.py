@@ -33,7 +33,6 @@ class IncidentsSettings(ServiceSettings):
     """How long an emergency rule is in force."""
     evidence_alerts: int = Field(default=20, ge=1, le=1_000)
     """Of how many alerts of one incident the snapshot is kept as evidence."""
-    overdue_check_seconds: float = Field(default=5.0, gt=0, le=3_600)
     action_retry_seconds: float = Field(default=30.0, gt=0, le=3_600)
     """Longest pause between two tries of an automated action; the first is half a second."""
     action_give_up_hours: float = Field(default=24.0, gt=0, le=720)

@@ -35,7 +35,7 @@ _REACHED: dict[str, type[IncidentEvent]] = {
     IncidentStatus.RESOLVED: IncidentResolved,
     IncidentStatus.CLOSED: IncidentClosed,
 }
-_TOLD = ("severity", "status", "current_phase", "assigned_to", "title", "owner_team", "alert_count", "steps_done")
+_TOLD = ("severity", "status", "current_phase", "assigned_to", "title", "owner_team", "alert_count", "steps_overdue")
 
 
 def events_of(before: Incident | None, change: Change) -> list[Event]:

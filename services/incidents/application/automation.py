@@ -19,6 +19,7 @@ from shared import audit, tasks
 from shared.auth import Caller
 from shared.database import Tx
 
+OVERDUE_A_ROUND = 50
 _FIRST_RETRY = timedelta(milliseconds=500)
 
 
@@ -185,7 +186,7 @@ async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: dat
     return await store.get(tx, action_id)
 
 
-async def flag_overdue(tx: Tx, policy: Policy, at: datetime, limit: int = 50) -> int:
+async def flag_overdue(tx: Tx, policy: Policy, at: datetime, limit: int = OVERDUE_A_ROUND) -> int:
     """Escalate what passed its time in up to `limit` incidents; returns how many there were."""
     late: Sequence[Incident] = await incidents.lock_due(tx, at, limit)
     for incident in late:

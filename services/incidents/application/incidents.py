@@ -203,10 +203,10 @@ async def skip_step(
 
 
 async def approve_step(
-    tx: Tx, caller: Caller, incident_id: UUID, number: int, policy: Policy, at: datetime
+    tx: Tx, caller: Caller, incident_id: UUID, number: int, note: str, policy: Policy, at: datetime
 ) -> Incident:
     before = await store.lock(tx, incident_id, caller)
-    change = steps.approve_step(before, number, by=caller.subject, at=at)
+    change = steps.approve_step(before, number, by=caller.subject, at=at, note=note)
     return await _step_changed(tx, caller, before, change, number, "step.approved", policy)
 
 

@@ -70,7 +70,7 @@ def skip_step(incident: Incident, number: int, *, by: str, at: datetime, reason:
     return draft.done()
 
 
-def approve_step(incident: Incident, number: int, *, by: str, at: datetime) -> Change:
+def approve_step(incident: Incident, number: int, *, by: str, at: datetime, note: str = "") -> Change:
     """A second person lets an automated step run.
 
     Raises:
@@ -84,7 +84,7 @@ def approve_step(incident: Incident, number: int, *, by: str, at: datetime) -> C
     draft = Draft(incident, at, by)
     draft.worked_on()
     draft.set_step(number, approved_by=by)
-    draft.tell("step_approved", f"step {number} approved by {by}", number)
+    draft.tell("step_approved", f"step {number} approved by {by}" + (f": {note}" if note else ""), number)
     draft.start(number)
     return draft.done()
 

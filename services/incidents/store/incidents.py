@@ -86,6 +86,10 @@ def _state(incident: Incident) -> str:
 
 def from_row(row: Any) -> Incident:
     values = {name: getattr(row, name) for name in _FIELDS}
+    # asyncpg's own UUID, a subclass, is what arrays hold; orjson knows only the standard library's.
+    values["id"] = UUID(int=row.id.int)
+    for name in ("affected_assets", "alert_ids"):
+        values[name] = [UUID(int=one.int) for one in values[name]]
     return _incident(values)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import yaml
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.incidents.domain.playbooks import Playbook, PlaybookRefused, UnknownPlaybook, parse
 from services.incidents.store.tables import playbook_table
@@ -69,7 +70,7 @@ def _stored(row: Any) -> StoredPlaybook:
 
 _NEWEST = (
     sa.select(playbook_table)
-    .distinct(playbook_table.c.category)
+    .ext(distinct_on(playbook_table.c.category))
     .order_by(playbook_table.c.category, playbook_table.c.version.desc())
 )
 

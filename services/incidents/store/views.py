@@ -42,7 +42,7 @@ class IncidentFilter:
     opened_from: datetime | None = None
     opened_to: datetime | None = None
 
-    def conditions(self, now: datetime) -> list[sa.ColumnElement[bool]]:
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
         table = incident_table.c
         found: list[sa.ColumnElement[bool]] = []
         if self.asset_id is not None:
@@ -76,11 +76,11 @@ def _newest_first(
 
 
 async def incidents(
-    tx: Tx, caller: Caller, wanted: IncidentFilter, now: datetime, after: tuple[Any, ...] | None, limit: int
+    tx: Tx, caller: Caller, wanted: IncidentFilter, after: tuple[Any, ...] | None, limit: int
 ) -> list[Incident]:
     """Newest first, one more than `limit`."""
     table = incident_table.c
-    query = sa.select(incident_table).where(visible(caller, table.owner_teams), *wanted.conditions(now))
+    query = sa.select(incident_table).where(visible(caller, table.owner_teams), *wanted.conditions())
     return [from_row(row) for row in await tx.execute(_newest_first(query, table.opened_at, table.id, after, limit))]
 
 
