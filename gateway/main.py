@@ -118,9 +118,7 @@ async def _resources(runtime: Runtime) -> AsyncIterator[None]:
 async def _last_words(access: Access) -> None:
     try:
         await access.write_last_use()
-    except Exception as error:
-        if not is_outage(error):
-            raise
+    except Exception as error:  # whatever it is, it must not keep the rest from being closed
         telemetry.logger().warning("last_use_not_stored", error=repr(error))
 
 

@@ -178,6 +178,11 @@ class Gateway:
             await replica.means.access.refresh()
         return plaintext
 
+    async def stop(self) -> None:
+        """Stop before the test ends."""
+        self.server.should_exit = True
+        await eventually(lambda: not any(listener.is_serving() for listener in self.server.servers))
+
     async def get(self, path: str, key: str | None = None, **more: Any) -> Reply:
         return await self.call("GET", path, key, **more)
 
