@@ -178,7 +178,10 @@ class Pages:
         except (UpstreamError, orjson.JSONDecodeError) as error:
             telemetry.logger().warning("description_unreadable", peer=name, error=repr(error))
             return None
-        if not isinstance(document, dict) or document == self._documents.get(name):
+        if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
+            telemetry.logger().warning("description_unreadable", peer=name, error=f"HTTP {status}")
+            return None
+        if document == self._documents.get(name):
             return None
         self._documents[name] = document
         return name

@@ -177,8 +177,8 @@ async def test_nobody_hands_out_or_sees_more_than_they_hold(gateway: Gateway) ->
     assert {key["id"] for key in listed} == {mine["id"], bound.split("_")[1]}
     foreign = everywhere.split("_")[1]
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/rotate")):
-        body: dict[str, Any] = {"json": {}} if method == "POST" else {}
-        assert (await gateway.call(method, f"/v1/access/keys/{foreign}{path}", bound, **body)).status == 404
+        sent: dict[str, Any] = {"json": {}} if method == "POST" else {}
+        assert (await gateway.call(method, f"/v1/access/keys/{foreign}{path}", bound, **sent)).status == 404
     assert (await gateway.get("/v1/assets", everywhere)).status == 200
     assert (await gateway.get("/v1/access/audit", bound)).json()["items"] == []
     body = {"kind": "subject", "value": f"key:{foreign}", "reason": "mischief"}
