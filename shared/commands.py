@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,15 @@ OPERATOR = Caller("operator:command-line", "service")
 
 class _Server(uvicorn.Server):
     """uvicorn that tells endless responses (server-sent events) to end when it is told to stop."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What start-up made stays; the collector need not look at it again. And a batch of a thousand events is not
+        # a reason to look at all: with Python's default of 700 new objects it took half of the time (206 against 117
+        # microseconds an assessment).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)

@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.incidents.store.tables import asset_copy_table
 from shared.auth import Caller, visible
+from shared.bulk import upsert_newer
 from shared.contracts.inventory import AssetSnapshot
 from shared.database import Tx
 
@@ -32,21 +33,16 @@ async def put(tx: Tx, assets: Sequence[AssetSnapshot]) -> dict[UUID, str]:
         }
         for asset in sorted(newest.values(), key=lambda asset: asset.asset_id)
     ]
-    statement = insert(asset_copy_table).values(rows)
-    changed = {name: statement.excluded[name] for name in rows[0] if name != "asset_id"}
-    upsert = statement.on_conflict_do_update(
-        index_elements=["asset_id"],
-        set_=changed,
-        where=statement.excluded.version > asset_copy_table.c.version,
-    ).returning(asset_copy_table.c.asset_id, asset_copy_table.c.owner_team)
-    taken = {row.asset_id: row.owner_team for row in await tx.execute(upsert)}
+    written = await upsert_newer(tx, asset_copy_table, rows, returning=("asset_id", "owner_team"))
+    taken = {row["asset_id"]: row["owner_team"] for row in written}
     return {asset_id: team for asset_id, team in taken.items() if before.get(asset_id) != team}
 
 
 async def owners(tx: Tx, asset_ids: Iterable[UUID]) -> dict[UUID, str]:
     """Asset -> owner team, of those that are known."""
     query = sa.select(asset_copy_table.c.asset_id, asset_copy_table.c.owner_team)
-    rows = await tx.execute(query.where(asset_copy_table.c.asset_id.in_(list(asset_ids))))
+    wanted = sa.bindparam("wanted", list(asset_ids), ARRAY(sa.Uuid))
+    rows = await tx.execute(query.where(asset_copy_table.c.asset_id == sa.func.any(wanted)))
     return {row.asset_id: row.owner_team for row in rows}
 
 
