@@ -24,6 +24,7 @@ from services.inventory.domain.asset import (
     as_json,
     key_of,
 )
+from services.inventory.store import risk
 from services.inventory.store.schema import LIVING, among, asset_table, change_table, dependency_table, risk_table
 from shared.auth import Caller, visible
 from shared.contracts.inventory import (
@@ -153,6 +154,8 @@ async def save(tx: Tx, before: Asset, after: Asset) -> None:
         if isinstance(cause, asyncpg.UniqueViolationError) and cause.constraint_name == "asset_duplicate_key":
             raise KeyTaken("another asset has this name, provider, endpoint and environment") from error
         raise
+    if "owner_team" in changed:
+        await risk.change_owner(tx, after.asset_id, after.owner_team)
     if {"upstream_assets", "downstream_assets"}.intersection(changed):
         await tx.execute(dependency_table.delete().where(dependency_table.c.declared_by == after.asset_id))
         await _add_edges(tx, after)

@@ -129,7 +129,9 @@ risk_table = sa.Table(
     sa.Column("risk_score", DOUBLE_PRECISION, nullable=False),
     sa.Column("risk_level", sa.Text, nullable=False),
     sa.Column("assessed_at", _INSTANT, nullable=False),
+    sa.Column("owner_team", sa.Text, nullable=False, comment="always the asset's, so that a team's riskiest are found"),
     sa.Index("asset_risk_by_score", "risk_score", "asset_id"),
+    sa.Index("asset_risk_by_team", "owner_team", "risk_score", "asset_id"),
     sa.Index("asset_risk_by_level", "risk_level", "asset_id"),
 )
 

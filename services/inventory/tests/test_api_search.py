@@ -133,3 +133,39 @@ async def test_a_cursor_is_bound_to_its_filters(inventory: Harness) -> None:
     cursor = (await client.get("/v1/assets", params={"limit": 1})).json()["next_cursor"]
     other = await client.get("/v1/assets", params={"limit": 1, "cursor": cursor, "asset_type": "ai_agent"})
     assert other.status_code == 422
+
+
+@pytest.mark.parametrize("sort", ["registered", "-registered", "-risk_score"])
+async def test_pages_of_several_teams_are_one_list(inventory: Harness, sort: str) -> None:
+    admin = inventory.client()
+    scores: dict[str, float] = {}
+    for number in range(15):
+        asset = await created(admin, owner_team=("a", "b", "c")[number % 3])
+        scores[asset["asset_id"]] = float(number * 7 % 10)
+        await inventory.deliver(an_assessment(UUID(asset["asset_id"]), score=scores[asset["asset_id"]]))
+    mine = [asset_id for number, asset_id in enumerate(scores) if number % 3 < 2]
+    # Handed over after it was scored: the score goes with it.
+    handed = list(scores)[2]
+    await admin.patch(f"/v1/assets/{handed}", json={"owner_team": "b"}, headers={"If-Match": "*"})
+    mine.append(handed)
+    expected = {
+        "registered": sorted(mine),
+        "-registered": sorted(mine, reverse=True),
+        "-risk_score": sorted(mine, key=lambda asset_id: (scores[asset_id], asset_id), reverse=True),
+    }[sort]
+    member = inventory.client("viewer", teams=["a", "b", "none"])
+    seen: list[str] = []
+    cursor = None
+    while True:
+        params: dict[str, Any] = {"limit": 4, "sort": sort} | ({"cursor": cursor} if cursor else {})
+        page = (await member.get("/v1/assets", params=params)).json()
+        seen += [item["asset_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == expected
+    only_b = await member.get("/v1/assets", params={"owner_team": "b", "sort": sort, "limit": 200})
+    assert [item["asset_id"] for item in only_b.json()["items"]] == [
+        asset_id for asset_id in expected if asset_id == handed or list(scores).index(asset_id) % 3 == 1
+    ]
+    assert (await member.get("/v1/assets", params={"owner_team": "c"})).json()["items"] == []

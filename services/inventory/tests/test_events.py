@@ -67,7 +67,16 @@ async def test_a_batch_keeps_the_newest_of_each_asset(inventory: Harness) -> Non
 
 
 async def test_the_scores_are_the_same_after_a_rebuild(inventory: Harness) -> None:
-    ids = [uuid4() for _ in range(5)]
+    ids = [UUID((await created(inventory.client()))["asset_id"]) for _ in range(5)]
     await inventory.deliver(*(an_assessment(asset_id) for asset_id in ids))
     await inventory.deliver(*(an_assessment(asset_id, version=2, score=1.0) for asset_id in ids), together=True)
+    await inventory.client().patch(f"/v1/assets/{ids[0]}", json={"owner_team": "new"}, headers={"If-Match": "*"})
     assert all(table.identical for table in (await inventory.rebuild()).values())
+
+
+async def test_a_score_of_an_asset_that_is_none_of_ours_is_passed_over(inventory: Harness) -> None:
+    asset_id = UUID((await created(inventory.client()))["asset_id"])
+    await inventory.deliver(an_assessment(uuid4()), an_assessment(asset_id), together=True)
+    items = (await inventory.client().get("/v1/assets", params={"sort": "-risk_score"})).json()["items"]
+    assert [item["asset_id"] for item in items] == [str(asset_id)]
+    assert await inventory.dead_letters() == []

@@ -55,9 +55,11 @@ _TABLES = (
         version bigint NOT NULL,
         risk_score double precision NOT NULL,
         risk_level text NOT NULL,
-        assessed_at timestamptz NOT NULL
+        assessed_at timestamptz NOT NULL,
+        owner_team text NOT NULL
     )
     """,
+    "COMMENT ON COLUMN asset_risk.owner_team IS 'always the asset''s, so that a team''s riskiest are found'",
     "COMMENT ON COLUMN asset_risk.version IS 'of the assessments, risk''s own count'",
     """
     CREATE TABLE dependency (
@@ -163,6 +165,7 @@ _INDEXES = (
         "AND data_classification IN ('confidential', 'restricted', 'regulated')"
     ),
     "CREATE INDEX asset_risk_by_score ON asset_risk (risk_score, asset_id)",
+    "CREATE INDEX asset_risk_by_team ON asset_risk (owner_team, risk_score, asset_id)",
     "CREATE INDEX asset_risk_by_level ON asset_risk (risk_level, asset_id)",
     "CREATE INDEX dependency_by_upstream ON dependency (upstream_id, downstream_id)",
     "CREATE INDEX dependency_by_declarer ON dependency (declared_by)",
