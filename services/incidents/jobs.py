@@ -64,7 +64,7 @@ async def perform_action(task: Task, runtime: Runtime) -> dict[str, Any]:
         unavailable=next((unavailable for _, _, unavailable in tried if unavailable), None),
     )
     async with runtime.db.begin() as tx:
-        status = await automation.record(tx, action_id, attempt, runtime.settings.policy, datetime.now(UTC))
+        status = await automation.record(tx, action, attempt, runtime.settings.policy, datetime.now(UTC))
     return {"status": status}
 
 

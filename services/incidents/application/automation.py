@@ -48,25 +48,31 @@ async def due(tx: Tx, action_id: UUID) -> Action | None:
     return action if action.status in UNFINISHED else None
 
 
-async def record(tx: Tx, action_id: UUID, attempt: Attempt, policy: Policy, at: datetime) -> ActionStatus:
-    """Write down an attempt, and owe the next one where there is to be one."""
-    action = await store.get(tx, action_id)
+async def record(tx: Tx, action: Action, attempt: Attempt, policy: Policy, at: datetime) -> ActionStatus:
+    """Write down an attempt of an action that was due, and owe the next one where there is to be one.
+
+    The incident's lock lets one at a time do this for its actions; what was overtaken meanwhile stays as it is.
+    """
     incident = await incidents.lock(tx, action.incident_id)
-    action = await store.lock(tx, action_id)
-    if action.status not in UNFINISHED:
-        return action.status
-    action = replace(action, requests=attempt.sent, attempts=action.attempts + 1)
+    tried = replace(action, requests=attempt.sent, attempts=action.attempts + 1)
     if attempt.succeeded:
-        action = replace(action, status=ActionStatus.SUCCEEDED, error=None, finished_at=at)
-        await _succeeded(tx, incident, action, policy, at)
+        after = replace(tried, status=ActionStatus.SUCCEEDED, error=None, finished_at=at)
     elif attempt.refused is not None:
-        action = await _failed(tx, incident, action, attempt.refused, policy, at)
+        after = replace(tried, status=ActionStatus.FAILED, error=attempt.refused, finished_at=at)
     elif at - action.requested_at >= policy.give_up_after:
-        action = await _failed(tx, incident, action, f"given up: {attempt.unavailable}", policy, at)
+        error = f"given up: {attempt.unavailable}"
+        after = replace(tried, status=ActionStatus.FAILED, error=error, finished_at=at)
     else:
-        action = await _retrying(tx, incident, action, attempt.unavailable or "no answer", policy, at)
-    await store.put(tx, action)
-    return action.status
+        after = replace(tried, status=ActionStatus.RETRYING, error=attempt.unavailable or "no answer")
+    if not await store.put(tx, after):
+        return ActionStatus.CANCELLED
+    if after.status is ActionStatus.SUCCEEDED:
+        await _succeeded(tx, incident, after, policy, at)
+    elif after.status is ActionStatus.FAILED:
+        await _failed(tx, incident, after, policy, at)
+    else:
+        await _retrying(tx, incident, after, policy, at, first=action.status is ActionStatus.QUEUED)
+    return after.status
 
 
 async def _succeeded(tx: Tx, incident: Incident, action: Action, policy: Policy, at: datetime) -> None:
@@ -107,26 +113,26 @@ def _extended(incident: Incident, action: Action, summary: str, at: datetime) ->
     )
 
 
-async def _failed(tx: Tx, incident: Incident, action: Action, error: str, policy: Policy, at: datetime) -> Action:
+async def _failed(tx: Tx, incident: Incident, action: Action, policy: Policy, at: datetime) -> None:
+    error = action.error or ""
     if action.session_id is None:
         change = steps.automation_failed(incident, action.step, action.run, error=error, at=at)
     else:
         change = _extended(incident, action, f"could not be extended: {error}", at)
     await commit(tx, incident, change, policy)
-    return replace(action, status=ActionStatus.FAILED, error=error, finished_at=at)
 
 
-async def _retrying(tx: Tx, incident: Incident, action: Action, error: str, policy: Policy, at: datetime) -> Action:
-    if action.status is ActionStatus.QUEUED:
+async def _retrying(tx: Tx, incident: Incident, action: Action, policy: Policy, at: datetime, *, first: bool) -> None:
+    if first:
         # Once, when it begins: the action itself shows how often it was tried since.
         change = lifecycle.note(
             incident,
             "action_retrying",
-            f"step {action.step}: {action.action} is tried again: {error}",
+            f"step {action.step}: {action.action} is tried again: {action.error}",
             by="automation",
             at=at,
             step=action.step,
-            error=error,
+            error=action.error,
         )
         await commit(tx, incident, change, policy)
     delay = min(_FIRST_RETRY * 2 ** min(action.attempts - 1, 16), policy.retry_every)
@@ -137,16 +143,15 @@ async def _retrying(tx: Tx, incident: Incident, action: Action, error: str, poli
         payload={"action_id": str(action.id)},
         run_at=at + delay,
     )
-    return replace(action, status=ActionStatus.RETRYING, error=error)
 
 
 async def abandon(tx: Tx, action_id: UUID, error: str, policy: Policy, at: datetime) -> None:
     """Our own fault kept an action from being done; say so instead of leaving it running for ever."""
     action = await store.get(tx, action_id)
     incident = await incidents.lock(tx, action.incident_id)
-    action = await store.lock(tx, action_id)
-    if action.status in UNFINISHED:
-        await store.put(tx, await _failed(tx, incident, action, error, policy, at))
+    after = replace(action, status=ActionStatus.FAILED, error=error, finished_at=at)
+    if await store.put(tx, after):
+        await _failed(tx, incident, after, policy, at)
 
 
 async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: datetime) -> Action:
@@ -158,7 +163,7 @@ async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: dat
     """
     action = await store.get(tx, action_id, caller)
     incident = await incidents.lock(tx, action.incident_id, caller)
-    action = await store.lock(tx, action_id)
+    action = await store.get(tx, action_id)
     if action.status in (ActionStatus.SUCCEEDED, ActionStatus.CANCELLED):
         raise ActionNotRetried(f"the action {action.status}; set its step in motion again if it is to be repeated")
     if action.status is ActionStatus.FAILED and action.session_id is None:
@@ -167,8 +172,8 @@ async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: dat
             raise ActionNotRetried(f"step {action.step} has moved on; it is {step.status}")
         await commit(tx, incident, steps.retry_step(incident, action.step, by=caller.subject, at=at), policy)
     else:
-        action = replace(action, status=ActionStatus.RETRYING, finished_at=None)
-        await store.put(tx, action)
+        again = replace(action, status=ActionStatus.RETRYING, finished_at=None)
+        await store.put(tx, again, only_from=frozenset({action.status}))
         await tasks.add(
             tx,
             kind=PERFORM,

@@ -49,16 +49,20 @@ async def commit(
         return change.incident
     change, acting = await _start_automation(tx, before, change, policy, alert)
     incident = change.incident
-    await store.save(tx, change, new=before is None)
-    await store.add_evidence(tx, records)
+    await store.save(tx, change, records, new=before is None)
     await _owe(tx, acting)
     if before is not None:
         await _settle_keys(tx, before, incident)
         for was, now in zip(before.steps, incident.steps, strict=True):
-            if was.status is StepStatus.RUNNING and (now.status is not StepStatus.RUNNING or now.run != was.run):
+            if was.status is StepStatus.RUNNING and _overtaken(was, now):
                 await action_store.cancel_unfinished(tx, incident.id, was.number, was.run, incident.updated_at)
     await announce(tx, before, change)
     return incident
+
+
+def _overtaken(was: Step, now: Step) -> bool:
+    """Whether a person settled or restarted a step that automation was working on."""
+    return now.run != was.run or (now.settled and now.settled_by != "automation")
 
 
 async def _settle_keys(tx: Tx, before: Incident, incident: Incident) -> None:

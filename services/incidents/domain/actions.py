@@ -116,7 +116,7 @@ def plan(action: ActionName, situation: Situation) -> Plan | NotApplicable:
 
 
 def _because(situation: Situation) -> str:
-    return f"incident {situation.incident_id}, step {situation.step_number}: {situation.title}"[:500]
+    return f"incident {situation.incident_id}, step {situation.step_number}: {situation.title}"[:280]
 
 
 def _containment(situation: Situation, target_kind: str, target: str) -> Request:
@@ -165,13 +165,19 @@ def _quarantine(situation: Situation, asset: UUID) -> Request:
     )
 
 
+_GATEWAY_SESSION = re.compile(r"[\x21-\x7e]{1,300}")
+
+
 def _revoke_session(situation: Situation) -> Plan | NotApplicable:
     session = situation.session_id
     if not session:
         return NotApplicable("no session in the alert")
-    # Detection stops the session wherever it enters; the gateway revokes the credential where it is one of its own.
-    requests = (_containment(situation, "session", session), _revocation(situation, "session", session))
-    return Plan(f"session {session} revoked and blocked", requests)
+    # Detection stops the session wherever it enters. The gateway refuses it, too, where it can be one of its own: it
+    # takes none with white space or characters beyond ASCII.
+    block = _containment(situation, "session", session)
+    if not _GATEWAY_SESSION.fullmatch(session):
+        return Plan(f"session {session} blocked; it is none of the gateway's", (block,))
+    return Plan(f"session {session} revoked and blocked", (block, _revocation(situation, "session", session)))
 
 
 def _block_session(situation: Situation) -> Plan | NotApplicable:

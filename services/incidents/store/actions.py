@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -72,8 +72,12 @@ class Action:
     finished_at: datetime | None = field(default=None)
 
 
+_REQUEST_FIELDS = tuple(field.name for field in fields(Request))
+
+
 def _document(sent: Sent) -> dict[str, Any]:
-    return {**asdict(sent.request), "done": sent.done, "status": sent.status, "answer": sent.answer}
+    request = {name: getattr(sent.request, name) for name in _REQUEST_FIELDS}
+    return {**request, "done": sent.done, "status": sent.status, "answer": sent.answer}
 
 
 def _sent(document: dict[str, Any]) -> Sent:
@@ -144,24 +148,26 @@ async def get(tx: Tx, action_id: UUID, caller: Caller | None = None) -> Action:
     return from_row(row)
 
 
-async def lock(tx: Tx, action_id: UUID) -> Action:
-    row = (await tx.execute(sa.select(action_table).where(action_table.c.id == action_id).with_for_update())).one()
-    return from_row(row)
+_PUT = """
+    UPDATE action SET status = $2, requests = $3, attempts = $4, error = $5, finished_at = $6
+    WHERE id = $1 AND status = ANY($7)
+"""
 
 
-async def put(tx: Tx, action: Action) -> None:
-    """Write down how far the action got."""
-    await tx.execute(
-        action_table.update()
-        .where(action_table.c.id == action.id)
-        .values(
-            status=action.status,
-            requests=[_document(sent) for sent in action.requests],
-            attempts=action.attempts,
-            error=action.error,
-            finished_at=action.finished_at,
-        )
+async def put(tx: Tx, action: Action, *, only_from: frozenset[ActionStatus] = UNFINISHED) -> bool:
+    """Write down how far the action got, unless it ended otherwise in the meantime; False then."""
+    connection = await driver(tx)
+    done = await connection.execute(
+        _PUT,
+        action.id,
+        action.status.value,
+        orjson.dumps([_document(sent) for sent in action.requests]).decode(),
+        action.attempts,
+        action.error,
+        action.finished_at,
+        sorted(status.value for status in only_from),
     )
+    return done == "UPDATE 1"
 
 
 async def cancel_unfinished(tx: Tx, incident_id: UUID, step: int, run: int, at: datetime) -> None:

