@@ -34,7 +34,7 @@ _LOOK_UPS_AT_ONCE = 8
 class Known:
     """A key in memory."""
 
-    __slots__ = ("digest", "principal", "starts_unused")
+    __slots__ = ("digest", "principal")
 
     def __init__(self, key: ApiKey, principal: Principal) -> None:
         self.digest = key.digest
@@ -62,6 +62,7 @@ class Access:
         self._keys: dict[str, Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Known | None]] = {}
+        self._changed: set[str] = set()  # of those being loaded
         self._gate = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
         self._revoked: dict[tuple[str, str], float] = {}
         self._used: dict[str, datetime] = {}
@@ -99,8 +100,10 @@ class Access:
 
     async def _load(self, key_id: str) -> Known | None:
         async with self._gate:
-            while True:
-                version = self._version
+            key = None
+            self._changed.add(key_id)
+            while key_id in self._changed:  # again, when it was changed while we read
+                self._changed.discard(key_id)
                 try:
                     async with self._db.read() as tx:
                         key = await store.find_key(tx, key_id)
@@ -108,8 +111,6 @@ class Access:
                     if is_outage(error):
                         raise Unavailable("the keys cannot be looked up at the moment") from error
                     raise
-                if version == self._version:
-                    break  # nothing changed while we read, so this is current
         if key is None:
             self._unknown[key_id] = time.monotonic() + _UNKNOWN_SECONDS
             while len(self._unknown) > _MAX_UNKNOWN:
@@ -162,6 +163,19 @@ class Access:
         until = self._revoked.get((kind.value, value))
         return until is not None and until > time.time()
 
+    async def admits(self, principal: Principal, session_id: str | None) -> bool:
+        """Whether a caller that was let in before still would be; for answers that last.
+
+        Raises:
+            Unavailable: its key has to be looked up and cannot be.
+        """
+        if self.revoked(principal, session_id) or principal.ends_at <= time.time():
+            return False
+        if principal.key_id is None:
+            return True
+        known = self._keys.get(principal.key_id) or await self._find(principal.key_id)
+        return known is not None and known.principal.ends_at > time.time()
+
     # following changes
 
     @property
@@ -185,6 +199,8 @@ class Access:
                 for key_id in changed_keys:
                     self._keys.pop(key_id, None)
                     self._unknown.pop(key_id, None)
+                    if key_id in self._loading:
+                        self._changed.add(key_id)
                 for revocation, in_force in changed_revocations:
                     place = (revocation.kind.value, revocation.value)
                     if in_force:

@@ -60,6 +60,18 @@ class Means:
         self.proxy = proxy
         self.pages = pages
         self.tracing = tracing
+        self.lasting: dict[Exchange, tuple[Principal, str | None]] = {}
+        """Imports and event streams under way, and whose they are."""
+
+    async def end_lasting(self) -> None:
+        """Cut the imports and event streams of callers that would no longer be let in.
+
+        Raises:
+            Unavailable: a caller's key cannot be looked up; its stream goes on until it can.
+        """
+        for exchange, (principal, session) in list(self.lasting.items()):
+            if not await self.access.admits(principal, session):
+                exchange.cancel()
 
 
 class Front:
@@ -162,13 +174,32 @@ class Front:
         authorization = means.exchange.authorization(principal, route.service, session)
         if route.service == "gateway":
             return await self._call_own(exchange, route, forwarded, authorization, trace, extra)
-        if means.tracing:
-            with telemetry.span(f"{exchange.method} {route.service}", SpanKind.SERVER, parent=trace.decode()) as span:
-                trace = (telemetry.traceparent() or trace.decode()).encode()
-                status = await means.proxy.forward(exchange, route, target, forwarded, (authorization, trace), extra)
-                span.set_attribute("http.response.status_code", status)
-                return status
-        return await means.proxy.forward(exchange, route, target, forwarded, (authorization, trace), extra)
+        if route.untimed:
+            means.lasting[exchange] = (principal, session)
+        try:
+            return await self._forward(means, exchange, route, target, forwarded, (authorization, trace), extra)
+        finally:
+            if route.untimed:
+                del means.lasting[exchange]
+
+    async def _forward(
+        self,
+        means: Means,
+        exchange: Exchange,
+        route: targets.Route,
+        target: bytes,
+        forwarded: list[bytes],
+        identity: tuple[bytes, bytes],
+        extra: Headers,
+    ) -> int:
+        if not means.tracing:
+            return await means.proxy.forward(exchange, route, target, forwarded, identity, extra)
+        authorization, trace = identity
+        with telemetry.span(f"{exchange.method} {route.service}", SpanKind.SERVER, parent=trace.decode()) as span:
+            identity = (authorization, (telemetry.traceparent() or trace.decode()).encode())
+            status = await means.proxy.forward(exchange, route, target, forwarded, identity, extra)
+            span.set_attribute("http.response.status_code", status)
+            return status
 
     async def _authenticate(self, means: Means, header: bytes | None, route: targets.Route) -> Principal:
         scheme, _, credential = (header or b"").partition(b" ")
@@ -221,6 +252,15 @@ class Front:
     async def _refuse(self, exchange: Exchange, problem: Problem, trace_id: str) -> None:
         if exchange.responding:
             raise ClientGone from problem  # too late to say so: the answer is cut
+        if problem.status in (401, 403) or problem.status >= 500:
+            telemetry.logger().info(
+                "refused",
+                status=problem.status,
+                kind=problem.kind,
+                detail=problem.detail,
+                client=(exchange.scope["client"] or ("",))[0],
+                trace_id=trace_id,
+            )
         await exchange.refuse(problem, trace_id or None)
 
     def _observe(self, method: str, area: str, status: int, seconds: float) -> None:

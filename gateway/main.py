@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -35,7 +35,7 @@ from shared import telemetry
 from shared.auth import scopes_of_roles
 from shared.commands import OPERATOR, command_line
 from shared.database import Database, is_outage
-from shared.errors import DomainError
+from shared.errors import DomainError, Unavailable
 from shared.service import Periodic, Runtime, Service, create_app
 from shared.tokens import Caller
 
@@ -143,6 +143,8 @@ async def _follow_changes(runtime: Runtime) -> None:
                 telemetry.logger().warning("access_not_followed", error=repr(error))
             told = True
         access.forget_expired()
+        with suppress(Unavailable):  # looked at again in a second
+            await runtime.resources[_MEANS].end_lasting()
         await runtime.signals.wait(store.CHANGED, _FOLLOW_SECONDS)
 
 

@@ -1,9 +1,11 @@
 """Connections to one service: a pool of keep-alive connections and the smallest client that is still strict.
 
-Why not aiohttp's client, which the rest of the platform uses: a request through it costs 75 us here, a request through
-this 20 us, and the gateway does nothing else all day (docs/decisions tells the measurement). What makes it small is
-what a gateway does not want: no redirects, cookies, decompression, content negotiation or retries after bytes were
-sent.
+Why not aiohttp's client, which the rest of the platform uses: the same proxy over it reached 8,900 requests/s before
+any check was made, and nginx 27,000 (one core, November 2026); with this one it reaches more with every check made.
+What makes it small is what a gateway does not want: no redirects, cookies, decompression, content negotiation, and no
+retry once
+    an
+answer has begun.
 
 Framing of answers is llhttp's. A connection goes back to the pool only when its answer ended where it should, its
 request was sent in full and nothing more was received; a byte on an idle connection closes it. So one client's answer

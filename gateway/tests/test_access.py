@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -280,6 +281,35 @@ async def test_a_revocation_ends_by_itself_and_asked_for_twice_is_one_that_lasts
     await eventually(lambda: refused(gateway, key, 403, **{"Colonnade-Session": "s"}))
     together = await asyncio.gather(*(revoke(gateway, responder, "subject", "user:x") for _ in range(10)))
     assert len({reply.json()["id"] for reply in together}) == 1
+
+
+async def test_an_event_stream_is_cut_when_its_caller_is_revoked(gateway: Gateway, service: Service) -> None:
+    async def events(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
+        await receive()
+        await receive()
+
+    service.answers["/v1/alerts/stream"] = events
+    admin = await gateway.key("admin")
+
+    async def follow(key: str, session: str) -> aiohttp.ClientResponse:
+        headers = {"Authorization": f"Bearer {key}", "Colonnade-Session": session}
+        response = await gateway.session.get("/v1/alerts/stream", headers=headers)
+        assert await response.content.readuntil(b"\n\n") == b": hello\n\n"
+        return response
+
+    key = await made(gateway, admin)
+    streams = [await follow(key["key"], "a"), await follow(key["key"], "b")]
+    await revoke(gateway, admin, "session", "a")
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(streams[0].content.read(), 3)
+    assert len(gateway.means.lasting) == 1
+    await gateway.call("DELETE", f"/v1/access/keys/{key['id']}", admin)
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(streams[1].content.read(), 3)
+    assert gateway.means.lasting == {}
 
 
 async def test_incidents_may_revoke_with_its_own_token_and_reach_nothing_else(
