@@ -1,0 +1,1 @@
+"""The detection service: rules, inspections, alerts and containments."""

@@ -1,0 +1,3 @@
+from services.detection.main import app
+
+app()

@@ -1,0 +1,42 @@
+"""What detection knows of an asset: its copy of the inventory's record, and how it is to be treated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
+from shared.errors import NotFound
+
+_ORDER = tuple(DataClassification)
+
+
+class NoSuchAsset(NotFound):
+    """No such asset, or none that you may know of."""
+
+
+class Mode(StrEnum):
+    """Whether verdicts take effect: `observe` always allows (and still alerts), `enforce` redacts and blocks."""
+
+    OBSERVE = "observe"
+    ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """The part of the inventory's record that decisions depend on."""
+
+    asset_id: UUID
+    version: int
+    name: str
+    owner_team: str
+    asset_type: AssetType
+    data_classification: DataClassification
+    lifecycle: Lifecycle
+    authorized_tools: frozenset[str] = frozenset()
+
+
+def exceeds(data: DataClassification, allowed: DataClassification) -> bool:
+    """True when data of one class may not be where only the other is allowed."""
+    return _ORDER.index(data) > _ORDER.index(allowed)

@@ -1,0 +1,376 @@
+"""The detector: rules made ready, and one interaction put to all of them.
+
+A Detector is immutable and safe in several threads; a change of rules makes a new one beside the old.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from services.detection.domain import folding, validators, verdict
+from services.detection.domain.assets import Asset, exceeds
+from services.detection.domain.evidence import Sensitive, excerpt
+from services.detection.domain.interaction import Interaction, Segment, check_size
+from services.detection.domain.matching import PatternSet, Span
+from services.detection.domain.mentions import is_mention
+from services.detection.domain.rules import (
+    Level,
+    Metric,
+    PolicyDetection,
+    RateDetection,
+    RegexDetection,
+    Response,
+    Rule,
+    SimilarityDetection,
+    StatisticalDetection,
+    Status,
+    View,
+)
+from services.detection.domain.sessions import Measured
+from services.detection.domain.similarity import PromptIndex
+from services.detection.domain.verdict import DATA_KINDS, Evidence, Finding
+from services.detection.domain.views import Reading, readings
+from shared.contracts.detection import Direction, FindingKind
+from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
+
+MAX_FINDINGS = 50
+_REPETITION_LENGTH = 1_500
+_SQUEEZED_KINDS = frozenset(
+    {FindingKind.INJECTION, FindingKind.INDIRECT_INJECTION, FindingKind.JAILBREAK, FindingKind.PROMPT_LEAK}
+)
+_STAND_IN = {
+    "session": ("session", "actor", "asset"),
+    "actor": ("actor", "session", "asset"),
+    "asset": ("asset", "actor", "session"),
+}
+"""Whom a rate is taken for when the interaction does not say whom the rule asks for."""
+
+Matches = list[tuple[Rule, list[Span]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A rule with the version it is stored under."""
+
+    rule: Rule
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What all detectors hold of one interaction. `redactions` are spans of its segments' texts, by segment field."""
+
+    findings: tuple[Finding, ...]
+    redactions: Mapping[str, tuple[Sensitive, ...]]
+
+
+_NOTHING = Inspected((), {})
+
+
+def holds(rule: Rule, value: str) -> bool:
+    """Whether a matched value passes the rule's validator and entropy."""
+    detection = rule.detection
+    assert isinstance(detection, RegexDetection)
+    if detection.min_entropy is not None and validators.entropy(value) < detection.min_entropy:
+        return False
+    return detection.validator is None or validators.holds(detection.validator, value)
+
+
+class Detector:
+    """All rules in force, compiled."""
+
+    def __init__(self, loaded: Iterable[Loaded], shipped: PatternSet, shipped_ids: frozenset[str]) -> None:
+        """Make the rules ready.
+
+        Args:
+            shipped: the pack's rules, compiled together before.
+            shipped_ids: which of them are in force unchanged; all other pattern rules are compiled here, under RE2.
+
+        Raises:
+            InvalidRule: a pattern does not compile.
+        """
+        self._loaded = {one.rule.id: one for one in loaded if one.rule.status is not Status.DEPRECATED}
+        self._rules = [one.rule for one in self._loaded.values()]
+        self._shipped = shipped
+        self._shipped_ids = shipped_ids & self._loaded.keys()
+        self._own = PatternSet([rule for rule in self._rules if rule.id not in shipped_ids], multi=False)
+        self.statistical = [
+            (one, one.detection) for one in self._rules if isinstance(one.detection, StatisticalDetection)
+        ]
+        self.rates = [(one, one.detection) for one in self._rules if isinstance(one.detection, RateDetection)]
+        self.policies = [(one, one.detection) for one in self._rules if isinstance(one.detection, PolicyDetection)]
+        self.similarity = [
+            (one, one.detection) for one in self._rules if isinstance(one.detection, SimilarityDetection)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def version_of(self, rule_id: str) -> int:
+        return self._loaded[rule_id].version
+
+    def inspect(
+        self,
+        interaction: Interaction,
+        *,
+        now: datetime,
+        asset: Asset | None = None,
+        prompts: PromptIndex | None = None,
+        measured: Measured | None = None,
+    ) -> Inspected:
+        """Every finding of every rule in force. Pure; the time it takes is linear in the text.
+
+        Raises:
+            ContentTooLarge: a text or all together are over the limit.
+        """
+        check_size(interaction)
+        gathered = _Gathering(self, interaction, asset, now)
+        for segment in interaction.segments:
+            gathered.read(segment, prompts)
+        gathered.measure(measured)
+        gathered.check_policies()
+        return gathered.result()
+
+    def matches(self, reading: Reading) -> tuple[Matches, frozenset[str]]:
+        """The pattern rules that a reading touches, with where, and the signs of encodings in it."""
+        found, signs = self._shipped.scan(reading.data, reading.view)
+        found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
+        found += self._own.scan(reading.data, reading.view)[0]
+        if reading.squeezed:
+            seen = {rule.id for rule, _ in found}
+            found += [one for one in self._squeezed.scan(reading.data, reading.view)[0] if one[0].id not in seen]
+        return found, signs
+
+    def signs(self, text: str) -> frozenset[str]:
+        return self._shipped.signs(text)
+
+    @cached_property
+    def _squeezed(self) -> PatternSet:
+        return PatternSet([rule for rule in self._rules if rule.kind in _SQUEEZED_KINDS], multi=False, squeezed=True)
+
+    def sensitive(self, text: str) -> list[Sensitive]:
+        """Secrets and personal data in a text, whatever rules they would fall under there: what no excerpt may show."""
+        reading = Reading(View.RAW, text, text)
+        spans: list[Sensitive] = []
+        for rule, matches in self.matches(reading)[0]:
+            if rule.kind in DATA_KINDS:
+                for match in matches:
+                    start, end = reading.characters(match.value_start, match.value_end)
+                    if holds(rule, text[start:end]):
+                        spans.append(Sensitive(start, end, rule.id))
+        return spans
+
+
+class _Gathering:
+    """Findings of one interaction as they come together."""
+
+    def __init__(self, detector: Detector, interaction: Interaction, asset: Asset | None, now: datetime) -> None:
+        self._detector = detector
+        self._interaction = interaction
+        self._asset = asset
+        self._now = now
+        self._findings: dict[tuple[str, str], Finding] = {}
+        self._redactions: dict[str, list[Sensitive]] = {}
+        self._highest: tuple[DataClassification, Evidence] | None = None
+
+    def result(self) -> Inspected:
+        if not self._findings:
+            return _NOTHING
+        findings = sorted(self._findings.values(), key=lambda one: (-one.score, one.rule_id))[:MAX_FINDINGS]
+        return Inspected(tuple(findings), {name: tuple(spans) for name, spans in self._redactions.items()})
+
+    def _applies(self, rule: Rule, direction: Direction) -> bool:
+        scope = rule.scope
+        return (
+            direction in scope.directions
+            and rule.applies_at(self._now)
+            and (not scope.asset_ids or self._interaction.asset_id in scope.asset_ids)
+            and (not scope.asset_types or (self._asset is not None and self._asset.asset_type in scope.asset_types))
+        )
+
+    def _add(
+        self, rule: Rule, evidence: Evidence, *, hidden: bool = False, mention: bool = False, at_most: float = 1.0
+    ) -> None:
+        score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention), at_most), 2)
+        known = self._findings.get((rule.id, evidence.field))
+        if known is None or known.score < score:
+            self._findings[rule.id, evidence.field] = Finding(
+                rule_id=rule.id,
+                rule_version=self._detector.version_of(rule.id),
+                title=rule.title,
+                kind=rule.kind,
+                category=rule.category,
+                severity=verdict.severity_of(rule, score),
+                score=score,
+                response=rule.response,
+                evidence=evidence,
+                owasp=rule.owasp,
+                atlas=rule.atlas,
+                shadow=rule.status is Status.SHADOW,
+            )
+
+    # -- text ----------------------------------------------------------------------------------------------------
+
+    def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
+        signs: frozenset[str] = frozenset()
+        for reading in readings(segment.text, self._detector.signs, lambda: signs):
+            found, touched = self._detector.matches(reading)
+            if not reading.via and reading.view is View.RAW:
+                signs = touched
+            sensitive: list[Sensitive] | None = None
+            for rule, spans in found:
+                if not self._applies(rule, segment.direction):
+                    continue
+                for span in spans:
+                    start, end = reading.characters(span.value_start, span.value_end)
+                    if holds(rule, reading.text[start:end]):
+                        if sensitive is None:
+                            sensitive = self._detector.sensitive(reading.source)
+                        if self._add_match(rule, segment, reading, (start, end), sensitive):
+                            break
+            if prompts is not None and reading.view is View.TEXT and segment.direction is not Direction.INPUT:
+                self._compare(segment, reading, prompts)
+        self._measure_text(segment)
+
+    def _add_match(
+        self, rule: Rule, segment: Segment, reading: Reading, span: tuple[int, int], sensitive: Sequence[Sensitive]
+    ) -> bool:
+        """Record a match; True when further ones of this rule in this reading would say nothing new."""
+        assert isinstance(rule.detection, RegexDetection)
+        mention = rule.detection.quotable and is_mention(reading.text, *span)
+        origin = reading.origin(*span)
+        # Positions in folded text differ from those of its source only outside ASCII, where the excerpt is the original's.
+        shown = (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
+        if shown[0] is segment.text and reading.source is not segment.text:
+            sensitive = self._detector.sensitive(segment.text)
+        evidence = Evidence(segment.field, *origin, excerpt(shown[0], *shown[1], sensitive), reading.via)
+        if rule.kind in DATA_KINDS:
+            self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))
+            if rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
+                self._highest = rule.data_class, evidence
+            expected = rule.kind is FindingKind.PII and self._expects(rule, segment.direction)
+            self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0)
+            return False
+        self._add(rule, evidence, hidden=bool(reading.via), mention=mention)
+        if rule.response is Response.REDACT:
+            self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))
+            return False
+        return not mention
+
+    def _expects(self, rule: Rule, direction: Direction) -> bool:
+        """Personal data that is where it belongs: worth listing and masking, not worth a person's time.
+
+        On its way out it never is. On its way in it is when the asset may handle its class; of an asset that we do not
+        know, anything short of restricted data is expected.
+        """
+        if rule.data_class is None or direction is Direction.OUTPUT:
+            return False
+        allowed = self._asset.data_classification if self._asset else DataClassification.CONFIDENTIAL
+        return not exceeds(rule.data_class, allowed)
+
+    def _compare(self, segment: Segment, reading: Reading, prompts: PromptIndex) -> None:
+        wanted = [
+            (rule, one.threshold) for rule, one in self._detector.similarity if self._applies(rule, segment.direction)
+        ]
+        likeness = prompts.closest(reading.text) if wanted else None
+        for rule, threshold in wanted:
+            if likeness is not None and likeness.similarity >= threshold:
+                start, end = reading.origin(likeness.start, likeness.end)
+                # An excerpt would show the prompt itself.
+                shown = f"[{end - start} characters, {likeness.similarity:.2f} like a registered prompt]"
+                self._add(rule, Evidence(segment.field, start, end, shown, reading.via), hidden=bool(reading.via))
+
+    # -- figures -------------------------------------------------------------------------------------------------
+
+    def _measure_text(self, segment: Segment) -> None:
+        text = segment.text
+        figures: dict[Metric, float] = {}
+        if len(text) >= _REPETITION_LENGTH:
+            figures[Metric.REPETITION_RATIO] = len(text) / len(zlib.compress(text.encode(), 1))
+        if not text.isascii():
+            figures[Metric.INVISIBLE_BREAKS] = len(folding.invisible_breaks(text))
+            figures[Metric.HIDDEN_MESSAGE_LENGTH] = sum(len(message) for _, _, message in folding.smuggled(text))
+            figures[Metric.BIDI_CONTROLS] = folding.bidi_controls(text)
+            figures[Metric.MIXED_SCRIPT_WORDS] = folding.undouble(text)[1]
+        for metric, value in figures.items():
+            self._threshold(
+                metric, value, segment.direction, Evidence(segment.field, 0, len(text), _shown(metric, value))
+            )
+
+    def _threshold(
+        self, metric: Metric, value: float, direction: Direction, evidence: Evidence, samples: int | None = None
+    ) -> None:
+        for rule, detection in self._detector.statistical:
+            if detection.metric is not metric or value <= detection.threshold or not self._applies(rule, direction):
+                continue
+            if samples is None or samples >= detection.min_samples:
+                self._add(rule, evidence)
+
+    def measure(self, measured: Measured | None) -> None:
+        """Put usage, the session's figures and the rates to the rules that watch them."""
+        interaction = self._interaction
+        usage = {
+            Metric.TOKENS_PER_REQUEST: float(interaction.tokens),
+            Metric.COST_USD_PER_REQUEST: interaction.cost_usd,
+        }
+        for metric, value in usage.items():
+            self._threshold(metric, value, interaction.direction, Evidence("/usage", 0, 0, _shown(metric, value)))
+        if measured is None:
+            return
+        for metric, value in measured.figures.items():
+            evidence = Evidence("/content", 0, 0, _shown(metric, value))
+            self._threshold(metric, value, interaction.direction, evidence, measured.samples)
+        for metric in {metric for metric, _ in measured.rates}:
+            by = next(one for one in _STAND_IN["session"] if (metric, one) in measured.rates)
+            value = measured.rates[metric, by]
+            self._threshold(metric, value, interaction.direction, Evidence("", 0, 0, _shown(metric, value, by)))
+        for rule, detection in self._detector.rates:
+            by = next((one for one in _STAND_IN[detection.by] if (detection.metric, one) in measured.rates), "")
+            if by and self._applies(rule, interaction.direction):
+                value = measured.rates[detection.metric, by]
+                if value > detection.threshold:
+                    self._add(rule, Evidence("", 0, 0, _shown(detection.metric, value, by)))
+
+    # -- policy --------------------------------------------------------------------------------------------------
+
+    def check_policies(self) -> None:
+        """Put the asset's own record to the policy rules."""
+        asset = self._asset
+        if asset is None:
+            return
+        for rule, detection in self._detector.policies:
+            if not self._applies(rule, self._interaction.direction):
+                continue
+            if detection.check == "data_class_exceeded":
+                self._check_data_class(rule, asset)
+            elif detection.check == "asset_not_active":
+                if asset.lifecycle is not Lifecycle.ACTIVE:
+                    self._add(rule, Evidence("/asset_id", 0, 0, f"the asset is {asset.lifecycle.value}"))
+            else:
+                self._check_tool(rule, asset)
+
+    def _check_tool(self, rule: Rule, asset: Asset) -> None:
+        tool = self._interaction.tool
+        if tool is None or tool in asset.authorized_tools:
+            return
+        if asset.authorized_tools:
+            shown = f"{tool[:120]} is not among the {len(asset.authorized_tools)} authorized tools"
+            self._add(rule, Evidence("/tool/name", 0, len(tool), shown))
+        elif asset.asset_type is AssetType.AI_AGENT:
+            # Nobody has said what this agent may call: worth knowing, but blocking would stop every new agent.
+            shown = f"{tool[:120]} was called, and no tool is authorized for this agent"
+            self._add(rule, Evidence("/tool/name", 0, len(tool), shown), at_most=verdict.SCORES[Level.MEDIUM])
+
+    def _check_data_class(self, rule: Rule, asset: Asset) -> None:
+        if self._highest is not None and exceeds(self._highest[0], asset.data_classification):
+            found, evidence = self._highest
+            shown = f"{found.value} data in an asset classified {asset.data_classification.value}: {evidence.excerpt}"
+            self._add(rule, Evidence(evidence.field, evidence.start, evidence.end, shown, evidence.via))
+
+
+def _shown(metric: Metric, value: float, by: str = "") -> str:
+    return f"{metric.value}{f' of this {by}' if by else ''}: {value:.2f}"

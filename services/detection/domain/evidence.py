@@ -1,0 +1,72 @@
+"""Showing what was found without repeating it: excerpts, placeholders, redaction, digests."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_CONTEXT = 60
+_LONGEST = 240
+# Letters and digits mixed, too long for a word: a key of a kind we have no rule for yet.
+_OPAQUE = re.compile(r"(?=[A-Za-z0-9+/_\-]{0,200}[0-9])(?=[A-Za-z0-9+/_\-]{0,200}[A-Za-z])[A-Za-z0-9+/_\-]{24,}={0,2}")
+_DIGITS = re.compile(r"\d(?:[ .\-]?\d){8,}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Sensitive:
+    """A span of a text, in characters, that must not be shown."""
+
+    start: int
+    end: int
+    label: str
+
+
+def placeholder(label: str) -> str:
+    """What stands in place of a value, e.g. `[EMAIL_ADDRESS]`."""
+    return f"[{label.upper()}]"
+
+
+def merge(spans: Iterable[Sensitive]) -> list[Sensitive]:
+    """The spans in order, overlapping ones joined under the label of the longer."""
+    merged: list[Sensitive] = []
+    for span in sorted(spans):
+        if merged and span.start < merged[-1].end:
+            last = merged[-1]
+            longer = last if last.end - last.start >= span.end - span.start else span
+            merged[-1] = Sensitive(last.start, max(last.end, span.end), longer.label)
+        else:
+            merged.append(span)
+    return merged
+
+
+def redact(text: str, spans: Iterable[Sensitive]) -> str:
+    """The text with each span replaced by its placeholder."""
+    pieces: list[str] = []
+    last = 0
+    for span in merge(spans):
+        pieces += (text[last : span.start], placeholder(span.label))
+        last = span.end
+    return "".join(pieces) + text[last:]
+
+
+def excerpt(text: str, start: int, end: int, sensitive: Sequence[Sensitive]) -> str:
+    """The match with a little of what surrounds it, masked, on one line.
+
+    Masking happens before cutting: a key cut in half would no longer look like one.
+    """
+    end = min(end, start + _LONGEST)
+    low, high = max(0, start - _CONTEXT), min(len(text), end + _CONTEXT)
+    inside = [span for span in merge(sensitive) if span.end > low and span.start < high]
+    if inside:
+        low, high = min(low, inside[0].start), max(high, inside[-1].end)
+    shown = redact(text[low:high], (Sensitive(span.start - low, span.end - low, span.label) for span in inside))
+    shown = _DIGITS.sub("[NUMBER]", _OPAQUE.sub("[OPAQUE]", shown))
+    shown = " ".join("".join(one if one.isprintable() else " " for one in shown).split())
+    return ("…" if low else "") + shown[: _LONGEST + 2 * _CONTEXT] + ("…" if high < len(text) else "")
+
+
+def digest(key: bytes, text: str) -> str:
+    """A keyed digest of a text: tells whether two are equal to who holds the key, and nothing else."""
+    return hmac.digest(key, text.encode(), "sha256").hex()[:32]

@@ -1,0 +1,384 @@
+"""Detection rules as data: what one looks for, where, and what it means.
+
+A rule is written in YAML or sent over the API; both end here. Five types of detection, the specification's:
+regex over text, similarity to registered prompt fragments, statistics of a text or a session, policy of an asset, and rates in a
+window of time. Patterns are RE2 syntax (no look-around, no back-references), so no text can make one slow.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+from uuid import UUID
+
+import re2
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from services.detection.domain import folding, taxonomy
+from shared.contracts.detection import Direction, FindingKind, Severity
+from shared.contracts.incidents import IncidentCategory
+from shared.contracts.inventory import AssetType, DataClassification
+from shared.errors import Invalid
+
+MAX_PROGRAM_SIZE = 4_000
+"""Upper bound on a pattern's RE2 program, in instructions. The slowest patterns of this size that we could construct
+take 0.3 s of one core on 64 KB in RE2's NFA; ordinary ones have under 200."""
+
+
+class InvalidRule(Invalid):
+    """The rule is not valid."""
+
+
+class Level(StrEnum):
+    """Sigma's levels, lowest first."""
+
+    INFORMATIONAL = "informational"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def severity(self) -> Severity:
+        return Severity.INFO if self is Level.INFORMATIONAL else Severity(self.value)
+
+
+class Status(StrEnum):
+    """How far a rule is trusted. `shadow` findings are shown and never decide; `deprecated` rules do not run."""
+
+    STABLE = "stable"
+    TEST = "test"
+    EXPERIMENTAL = "experimental"
+    SHADOW = "shadow"
+    DEPRECATED = "deprecated"
+
+
+class Response(StrEnum):
+    """What an enforced finding asks for, at most: a low score asks for less."""
+
+    FLAG = "flag"
+    REDACT = "redact"
+    BLOCK = "block"
+
+
+class View(StrEnum):
+    """Which reading of the text a pattern is for.
+
+    `text` is folded (case, look-alikes, invisible characters) and decoded; `raw` is what was sent, for credentials and
+    markup, where case and punctuation matter.
+    """
+
+    TEXT = "text"
+    RAW = "raw"
+
+
+class Validator(StrEnum):
+    """Checks that a matched value must pass, see `validators`."""
+
+    LUHN = "luhn"
+    IBAN = "iban"
+    PHONE = "phone"
+    EMAIL = "email"
+    US_SSN = "us_ssn"
+    NATIONAL_ID = "national_id"
+    SECRET = "secret"  # noqa: S105  # the name of a check
+    PASSWORD = "password"  # noqa: S105
+    JWT = "jwt"
+    IP_ADDRESS = "ip_address"
+    EXTERNAL_URL = "external_url"
+
+
+class Metric(StrEnum):
+    """What statistical and rate rules measure. Units: bits a character, ratio, calls, tokens, US dollars, characters."""
+
+    OUTPUT_ENTROPY_DELTA = "output_entropy_delta"
+    OUTPUT_LENGTH_RATIO = "output_length_ratio"
+    REPETITION_RATIO = "repetition_ratio"
+    INVISIBLE_BREAKS = "invisible_breaks"
+    HIDDEN_MESSAGE_LENGTH = "hidden_message_length"
+    BIDI_CONTROLS = "bidi_controls"
+    MIXED_SCRIPT_WORDS = "mixed_script_words"
+    ENCODING_DEPTH = "encoding_depth"
+    TOOL_CALLS_PER_MINUTE = "tool_calls_per_minute"
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    TOKENS_PER_REQUEST = "tokens_per_request"
+    COST_USD_PER_HOUR = "cost_usd_per_hour"
+    COST_USD_PER_REQUEST = "cost_usd_per_request"
+
+    @property
+    def window_seconds(self) -> int | None:
+        """Length of the window that a rate is summed over; None for what one interaction or a session's history shows."""
+        return {"minute": 60, "hour": 3_600}.get(self.value.rsplit("_", 1)[-1])
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Pattern = Annotated[str, StringConstraints(min_length=3, max_length=4_000)]
+Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=4, max_length=1_000)]
+Threshold = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class RegexDetection(Part):
+    """Text that matches: any of `any` (or the one `pattern`, or one of the literal `phrases`), all of `all`, none of `unless`.
+
+    Matching ignores case unless `case_sensitive`. A group named `value` narrows what is reported, masked and validated.
+    `quotable` says that the same words inside quotation marks in a text about attacks are a mention, not a use.
+    """
+
+    type: Literal["regex"] = "regex"
+    pattern: Pattern | None = None
+    any: tuple[Pattern, ...] = Field(default=(), max_length=60)
+    phrases: tuple[Phrase, ...] = Field(default=(), max_length=100)
+    all: tuple[Pattern, ...] = Field(default=(), max_length=10)
+    unless: tuple[Pattern, ...] = Field(default=(), max_length=20)
+    view: View = View.TEXT
+    case_sensitive: bool = False
+    quotable: bool = False
+    validator: Validator | None = None
+    min_entropy: float | None = Field(default=None, ge=0, le=8)
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Every pattern of which one must match, phrases among them as patterns."""
+        first = (self.pattern,) if self.pattern else ()
+        return (*first, *self.any, *(phrase_pattern(phrase, self.view) for phrase in self.phrases))
+
+    @model_validator(mode="after")
+    def _looks_for_something(self) -> Self:
+        if not (self.alternatives or self.all):
+            raise ValueError("give pattern, any, phrases or all")
+        return self
+
+
+class SimilarityDetection(Part):
+    """Output that repeats a fragment of a prompt registered for the asset, as cosine of word and word-pair counts."""
+
+    type: Literal["similarity"] = "similarity"
+    reference: Literal["system_prompt_embeddings", "system_prompt_fragments"] = "system_prompt_fragments"
+    threshold: float = Field(default=0.85, gt=0, le=1)
+
+
+class StatisticalDetection(Part):
+    """A figure above its threshold; `min_samples` is how much of a session's history a comparison needs."""
+
+    type: Literal["statistical"] = "statistical"
+    metric: Metric
+    threshold: Threshold
+    min_samples: int = Field(default=3, ge=1, le=1_000)
+
+
+class PolicyDetection(Part):
+    """Something the asset's own record forbids.
+
+    `tool_not_authorized`: the called tool is not in the asset's authorized_tools (the specification's
+    `tool_name NOT IN agent.authorized_tools`). `data_class_exceeded`: data of a higher class than the asset may handle.
+    `asset_not_active`: the asset is quarantined or retired.
+    """
+
+    type: Literal["policy"] = "policy"
+    check: Literal[
+        "tool_not_authorized", "tool_name NOT IN agent.authorized_tools", "data_class_exceeded", "asset_not_active"
+    ]
+
+
+class RateDetection(Part):
+    """More than `threshold` of a metric within the metric's window, by session, actor or asset."""
+
+    type: Literal["rate"] = "rate"
+    metric: Metric
+    threshold: Threshold
+    by: Literal["session", "actor", "asset"] = "session"
+
+    @model_validator(mode="after")
+    def _metric_has_a_window(self) -> Self:
+        if self.metric.window_seconds is None:
+            raise ValueError(f"{self.metric.value} is not a rate; use type statistical")
+        return self
+
+
+Detection = Annotated[
+    RegexDetection | SimilarityDetection | StatisticalDetection | PolicyDetection | RateDetection,
+    Field(discriminator="type"),
+]
+
+
+class Scope(Part):
+    """Where a rule applies. Empty asset lists mean everywhere."""
+
+    directions: tuple[Direction, ...] = Field(default=tuple(Direction), min_length=1)
+    asset_ids: tuple[UUID, ...] = Field(default=(), max_length=1_000)
+    asset_types: tuple[AssetType, ...] = ()
+
+
+class Example(Part):
+    """An interaction for a rule to be tried on. `repeat` sends it so often; `before` is what the session said before."""
+
+    content: str = ""
+    direction: Direction | None = None
+    tool: str | None = None
+    arguments: dict[str, Any] = {}
+    before: tuple[str, ...] = ()
+    repeat: int = Field(default=1, ge=1, le=2_000)
+    asset: dict[str, Any] | None = None
+    references: tuple[str, ...] = ()
+    usage: dict[str, float] | None = None
+
+
+def _as_example(value: Any) -> Any:
+    return {"content": value} if isinstance(value, str) else value
+
+
+class Examples(Part):
+    match: tuple[Example, ...] = Field(default=(), max_length=50)
+    near_miss: tuple[Example, ...] = Field(default=(), max_length=50)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_strings(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: [_as_example(one) for one in value] if isinstance(value, list) else value
+            for key, value in data.items()
+        }
+
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=256)]
+Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
+RuleId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{2,99}$")]
+
+
+class Rule(Part):
+    """One detection rule."""
+
+    FILE_SUFFIX: ClassVar[str] = ".yaml"
+
+    id: RuleId
+    title: Title
+    description: str = Field(default="", max_length=4_000)
+    status: Status = Status.TEST
+    level: Level
+    kind: FindingKind
+    category: IncidentCategory
+    owasp: tuple[str, ...] = Field(default=(), max_length=20)
+    atlas: tuple[str, ...] = Field(default=(), max_length=20)
+    falsepositives: tuple[Sentence, ...] = Field(default=(), max_length=20)
+    triage: tuple[Sentence, ...] = Field(default=(), max_length=20)
+    scope: Scope = Scope()
+    detection: Detection
+    response: Response = Response.BLOCK
+    data_class: DataClassification | None = None
+    confidence: float = Field(default=1.0, gt=0, le=1)
+    examples: Examples = Examples()
+    expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _known_references(self) -> Self:
+        for name, listed, known in (("owasp", self.owasp, taxonomy.OWASP), ("atlas", self.atlas, taxonomy.ATLAS)):
+            for one in listed:
+                if one not in known:
+                    raise ValueError(f"{name}: {one!r} is not an id that we know")
+        return self
+
+    def applies_at(self, now: datetime) -> bool:
+        return self.status is not Status.DEPRECATED and (self.expires_at is None or now < self.expires_at)
+
+
+def phrase_pattern(phrase: str, view: View) -> str:
+    """A literal phrase as a pattern that forgives spacing and, in the folded view, everything folding forgives."""
+    words = (folding.fold(phrase) if view is View.TEXT else phrase).split()
+    pattern = r"\s+".join(re2.escape(word) for word in words)
+    first = r"\b" if words and words[0][:1].isascii() and words[0][:1].isalnum() else ""
+    last = r"\b" if words and words[-1][-1:].isascii() and words[-1][-1:].isalnum() else ""
+    return first + pattern + last
+
+
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
+def fold_pattern(pattern: str) -> str:
+    """A pattern for the folded view: its letters folded as the text's are, where one letter stays one letter.
+
+    Without it a Russian or French pattern could never match, for the text has lost the marks that the pattern names.
+    """
+    return _NON_ASCII.sub(
+        lambda match: folded if len(folded := folding.fold(match.group())) == 1 else match.group(), pattern
+    )
+
+
+def compile_pattern(pattern: str, *, case_sensitive: bool, field: str) -> Any:
+    """One pattern under RE2.
+
+    Raises:
+        InvalidRule: it is not RE2 syntax, or matches everything; `field` is the JSON Pointer of the pattern.
+    """
+    options = re2.Options()
+    options.case_sensitive = case_sensitive
+    options.log_errors = False
+    try:
+        compiled = re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise InvalidRule(f"the pattern does not compile: {reason}", field=field) from error
+    if compiled.search(b"") is not None:
+        raise InvalidRule("the pattern matches the empty text", field=field)
+    return compiled
+
+
+def patterns_of(rule: Rule) -> list[tuple[str, str, str]]:
+    """Every pattern of a regex rule as (role, JSON Pointer, pattern as it is matched). Other rules have none."""
+    detection = rule.detection
+    if not isinstance(detection, RegexDetection):
+        return []
+    listed = [("any", "/detection/pattern", detection.pattern)] if detection.pattern else []
+    listed += [("any", f"/detection/any/{at}", one) for at, one in enumerate(detection.any)]
+    listed += [
+        ("any", f"/detection/phrases/{at}", phrase_pattern(one, detection.view))
+        for at, one in enumerate(detection.phrases)
+    ]
+    listed += [("all", f"/detection/all/{at}", one) for at, one in enumerate(detection.all)]
+    listed += [("unless", f"/detection/unless/{at}", one) for at, one in enumerate(detection.unless)]
+    if detection.view is View.TEXT:
+        return [(role, field, fold_pattern(pattern)) for role, field, pattern in listed]
+    return listed
+
+
+def check(rule: Rule) -> None:
+    """Refuse a rule with a pattern that cannot run, or not fast enough for one that nobody reviewed.
+
+    Raises:
+        InvalidRule: names the field.
+    """
+    for _, field, pattern in patterns_of(rule):
+        size = compile_pattern(pattern, case_sensitive=_case_sensitive(rule), field=field).programsize
+        if size > MAX_PROGRAM_SIZE:
+            raise InvalidRule(f"the pattern is too large: {size} of at most {MAX_PROGRAM_SIZE} steps", field=field)
+
+
+def _case_sensitive(rule: Rule) -> bool:
+    return isinstance(rule.detection, RegexDetection) and rule.detection.case_sensitive
+
+
+def parse(document: str) -> Rule:
+    """A rule from its YAML file.
+
+    Raises:
+        InvalidRule: it is not YAML, or not a rule.
+    """
+    try:
+        rule = Rule.model_validate(yaml.safe_load(document))
+    except yaml.YAMLError as error:
+        raise InvalidRule(f"not YAML: {error}") from error
+    except ValidationError as error:
+        problems = [
+            {"field": "/" + "/".join(map(str, one["loc"])), "message": one["msg"]}
+            for one in error.errors(include_url=False)
+        ]
+        raise InvalidRule("the rule is not valid", errors=problems) from error
+    return rule

@@ -1,0 +1,84 @@
+"""The readings of a text that rules are matched against: as sent, as a reader sees it, and with its disguises undone."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from services.detection.domain import decoding, folding
+from services.detection.domain.rules import View
+
+Origin = Callable[[int, int], tuple[int, int]]
+
+
+def _same(start: int, end: int) -> tuple[int, int]:
+    return start, end
+
+
+@dataclass(slots=True)
+class Reading:
+    """One reading of a text, and the way back from a place in it to the place in the original.
+
+    Attributes:
+        source: what this was folded from; the same as `text` for raw readings.
+        via: what had to be undone to read it, outermost first; empty for the plain text.
+        squeezed: its words have lost their separators.
+    """
+
+    view: View
+    text: str
+    source: str
+    origin_of_source: Origin = _same
+    via: tuple[str, ...] = ()
+    squeezed: bool = False
+    data: bytes = b""
+    _offsets: array[int] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        self.data = self.text.encode()
+
+    def characters(self, start: int, end: int) -> tuple[int, int]:
+        """A span of `data` as a span of `text`."""
+        if len(self.data) == len(self.text):
+            return start, end
+        low = len(self.data[:start].decode("utf-8", "ignore"))
+        return low, low + len(self.data[start:end].decode("utf-8", "ignore"))
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """A span of `text` as a span of the original; positions in folded text cost a pass over it, once."""
+        if self.view is View.RAW or (len(self.text) == len(self.source) and self.source.isascii()):
+            return self.origin_of_source(start, end)
+        if self._offsets is None:
+            exact, offsets = folding.fold_with_offsets(self.source)
+            # The two ways of folding agree wherever we looked; should they not, the whole text is a safe answer.
+            self._offsets = offsets if exact == self.text else array("l", [0, len(self.source)])
+        if len(self._offsets) != len(self.text) + 1:
+            return self.origin_of_source(0, len(self.source))
+        return self.origin_of_source(self._offsets[start], self._offsets[end])
+
+
+def readings(
+    text: str, signs: Callable[[str], frozenset[str]], plain: Callable[[], frozenset[str]]
+) -> Iterator[Reading]:
+    """The readings of a text that are worth a look, the raw one first.
+
+    Args:
+        signs: which of decoding.TRIGGERS a text touches.
+        plain: the same for `text` itself; asked once the raw reading was scanned, which tells it.
+    """
+    yield Reading(View.RAW, text, text)
+    foreign = not text.isascii()
+    readable, mixed = folding.undouble(text) if foreign else (text, 0)
+    disguised = foreign and (mixed > 0 or bool(folding.invisible_breaks(text)))
+    yield Reading(View.TEXT, folding.fold(readable), readable, via=("unicode",) if disguised else ())
+    touched = plain()
+    if not touched and not foreign:
+        return
+    unwrapped = decoding.unwrap(readable, signs)
+    if unwrapped is not None:
+        via, origin = unwrapped.encodings, unwrapped.origin
+        yield Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
+        yield Reading(View.TEXT, folding.fold(unwrapped.text), unwrapped.text, origin, via, unwrapped.squeezed)
+    for disguise in decoding.disguises(readable, touched):
+        yield Reading(View.TEXT, folding.fold(disguise.text), disguise.text, disguise.origin, (disguise.name,))

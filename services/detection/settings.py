@@ -1,0 +1,23 @@
+"""Every knob of detection; environment variables start with DETECTION_."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class DetectionSettings(ServiceSettings):
+    """What detection can be told from outside."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_prefix="DETECTION_")
+
+    bind_port: int = Field(default=8083, ge=0, le=65_535)
+    body_limit_bytes: int = Field(default=8_388_608, ge=1)
+    """Batches are larger than other requests."""
+    folding_minutes: int = Field(default=60, ge=1)
+    """Identical findings fold into one alert until this long after the last of them."""
+    remembered_subjects: int = Field(default=20_000, ge=100)
+    """Sessions, actors and assets whose recent activity a replica keeps in memory."""
+    remembered_assets: int = Field(default=20_000, ge=100)
