@@ -8,7 +8,7 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 from fastapi import Depends, Query
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from services.inventory.api.models import (
@@ -82,6 +82,14 @@ async def register_asset(body: NewAsset, work: Work) -> Response:
     )
 
 
+def _iso_instant(value: Any) -> Any:
+    # pydantic would also take seconds since 1970.
+    if isinstance(value, str) and value[4:5] != "-":
+        raise ValueError("an instant is written YYYY-MM-DDThh:mm:ssZ")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_iso_instant, json_schema_input_type=AwareDatetime)]
 Part = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
 
@@ -102,7 +110,7 @@ def _search(
     q: Annotated[
         str | None, Query(min_length=3, max_length=300, description="What the name contains, in either case.")
     ] = None,
-    updated_since: Annotated[AwareDatetime | None, Query()] = None,
+    updated_since: Annotated[Instant | None, Query(description="With its offset from UTC.")] = None,
 ) -> Search:
     try:
         since = None if updated_since is None else updated_since.astimezone(UTC)
@@ -144,14 +152,14 @@ async def search_assets(
     return reply(PageOf[AssetView](items=[AssetView.of(item) for item in items], next_cursor=cursor))
 
 
-@router.get("/{asset_id}", response_model=AssetView)
+@router.get("/{asset_id:uuid}", response_model=AssetView)
 @requires("inventory:read")
 async def read_asset(asset_id: UUID, work: Work) -> Response:
     """One asset; its ETag is its version."""
     return _shown(await work.read(lambda tx: store.get(tx, work.caller, asset_id)))
 
 
-@router.patch("/{asset_id}", response_model=AssetView)
+@router.patch("/{asset_id:uuid}", response_model=AssetView)
 @requires("inventory:write")
 async def amend_asset(asset_id: UUID, body: AssetChange, work: Work, if_match: IfMatch) -> Response:
     """Change fields of an asset (JSON Merge Patch)."""
@@ -160,7 +168,7 @@ async def amend_asset(asset_id: UUID, body: AssetChange, work: Work, if_match: I
     )
 
 
-@router.post("/{asset_id}/reviews", response_model=AssetView)
+@router.post("/{asset_id:uuid}/reviews", response_model=AssetView)
 @requires("inventory:write")
 async def review_asset(asset_id: UUID, body: ReviewIn, work: Work) -> Response:
     """Record a security review: approved, conditional or rejected becomes compliant, conditional or non_compliant."""
@@ -180,21 +188,21 @@ async def review_asset(asset_id: UUID, body: ReviewIn, work: Work) -> Response:
     )
 
 
-@router.post("/{asset_id}/quarantine", response_model=AssetView)
+@router.post("/{asset_id:uuid}/quarantine", response_model=AssetView)
 @requires("inventory:respond")
 async def quarantine_asset(asset_id: UUID, body: ReasonIn, work: Work) -> Response:
     """Take an active asset out of use."""
     return await work.run(lambda tx: use_cases.quarantine_asset(tx, work.caller, asset_id, body.reason, _now()), _shown)
 
 
-@router.post("/{asset_id}/release", response_model=AssetView)
+@router.post("/{asset_id:uuid}/release", response_model=AssetView)
 @requires("inventory:respond")
 async def release_asset(asset_id: UUID, body: ReasonIn, work: Work) -> Response:
     """Let a quarantined asset be used again."""
     return await work.run(lambda tx: use_cases.release_asset(tx, work.caller, asset_id, body.reason, _now()), _shown)
 
 
-@router.post("/{asset_id}/retire", response_model=AssetView)
+@router.post("/{asset_id:uuid}/retire", response_model=AssetView)
 @requires("inventory:write")
 async def retire_asset(asset_id: UUID, body: ReasonIn, work: Work) -> Response:
     """Take an asset out of the estate for good; the same asset may then be registered anew."""
@@ -225,7 +233,7 @@ _TREE = {
 
 
 @router.get(
-    "/{asset_id}/dependencies",
+    "/{asset_id:uuid}/dependencies",
     responses={200: {"description": "The tree.", "content": {"application/json": {"schema": _TREE}}}},
 )
 @requires("inventory:read")
@@ -248,7 +256,7 @@ async def read_dependencies(
     return JSONResponse(await work.read(walk))
 
 
-@router.get("/{asset_id}/impact", response_model=ImpactView)
+@router.get("/{asset_id:uuid}/impact", response_model=ImpactView)
 @requires("inventory:read")
 async def read_impact(asset_id: UUID, work: Work, depth: Depth = 20) -> Response:
     """What would feel it if this asset failed or were compromised."""
@@ -287,7 +295,7 @@ async def read_impact(asset_id: UUID, work: Work, depth: Depth = 20) -> Response
     )
 
 
-@router.get("/{asset_id}/history", response_model=PageOf[HistoryEntry])
+@router.get("/{asset_id:uuid}/history", response_model=PageOf[HistoryEntry])
 @requires("inventory:read")
 async def read_history(asset_id: UUID, work: Work, page: Page) -> Response:
     """Who changed what when, each field from old to new, newest first."""

@@ -51,7 +51,7 @@ class BomReceipt(Out):
     stored_by: str
 
 
-@router.get("/assets/{asset_id}/bom", responses=_DOCUMENT, response_class=Response)
+@router.get("/assets/{asset_id:uuid}/bom", responses=_DOCUMENT, response_class=Response)
 @requires("inventory:read")
 async def read_bom(asset_id: UUID, work: Work) -> Response:
     """The asset's bill of materials: the one that was supplied, else one made from what the inventory knows."""
@@ -70,9 +70,10 @@ async def read_bom(asset_id: UUID, work: Work) -> Response:
 
 
 @router.put(
-    "/assets/{asset_id}/bom",
+    "/assets/{asset_id:uuid}/bom",
     response_model=BomReceipt,
     responses={201: {"model": BomReceipt, "description": "The asset had none before."}},
+    openapi_extra={"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": bom.OUTER_SCHEMA}}}},
 )
 @requires("inventory:write")
 async def put_bom(

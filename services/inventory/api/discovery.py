@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from starlette.responses import Response
 
 from services.inventory.api.models import Label
 from services.inventory.application.discovery import request_run
-from services.inventory.connectors import options_of
-from services.inventory.domain.discovery import Counts, RunStatus, Source
+from services.inventory.connectors import OPTION_SCHEMAS, options_of
+from services.inventory.domain.discovery import AVAILABLE, Counts, RunStatus, Source
 from services.inventory.store import discovery as store
 from services.inventory.store.discovery import Run
 from shared.auth import demand_organization, requires
@@ -33,8 +33,8 @@ class NewRun(In):
     filesystem {paths[]}, absolute and below a configured root. Credentials are the service's own, never a request's.
     """
 
-    source: Source
-    options: dict[str, Any] = Field(default_factory=dict, max_length=20)
+    source: Annotated[Source, WithJsonSchema({"type": "string", "enum": sorted(AVAILABLE)})]
+    options: Annotated[dict[str, Any], WithJsonSchema({"anyOf": OPTION_SCHEMAS})]
     owner_team: Label = Field(default="", description="Who owns what is found; empty leaves it to be declared.")
 
 
@@ -103,7 +103,7 @@ async def list_runs(work: Work, page: Page) -> Response:
     return reply(PageOf[RunView](items=[RunView.of(run) for run in items], next_cursor=cursor))
 
 
-@router.get("/{run_id}", response_model=RunView)
+@router.get("/{run_id:uuid}", response_model=RunView)
 @requires("inventory:read")
 async def read_run(run_id: UUID, work: Work) -> Response:
     """One discovery run."""

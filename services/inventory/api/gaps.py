@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.inventory.api.models import AssetView
+from services.inventory.api.models import AssetView, Day
 from services.inventory.domain.gaps import Gap
 from services.inventory.store import assets as assets_store
 from services.inventory.store import gaps as store
@@ -25,7 +25,7 @@ from shared.work import Work
 
 router = make_router("/v1/compliance-gaps", "compliance gaps")
 
-AsOf = Annotated[date | None, Query(description="Day on which reviews count as stale or not; today (UTC) by default.")]
+AsOf = Annotated[Day | None, Query(description="Day on which reviews count as stale or not; today (UTC) by default.")]
 
 
 class GapReport(Out):

@@ -47,6 +47,8 @@ BATCH_LINES = 500
 BATCH_BYTES = 4_194_304
 IDLE_SECONDS = 0.05
 """A batch that is not full is stored when the client pauses this long."""
+STALL_SECONDS = 60.0
+"""A client that sends nothing for this long has its import ended."""
 SPOOL_IN_MEMORY_BYTES = 1_048_576
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Pauses between tries of a batch while the database is away; after the last the batch's lines fail."""
@@ -60,6 +62,10 @@ class _Line:
 
     number: int
     content: bytes | DomainError
+
+
+class ImportStalled(Invalid):
+    """The sender paused for too long."""
 
 
 class _Splitter:
@@ -88,6 +94,10 @@ class _Splitter:
     def end(self) -> list[_Line]:
         """The last line, when no newline ended it."""
         return self.feed(b"\n") if self._rest or self._skipping else []
+
+    def cut(self, refusal: DomainError) -> _Line:
+        """In place of everything that is not read any more."""
+        return _Line(self._number + 1, refusal)
 
 
 class _Spool:
@@ -167,11 +177,16 @@ class _Import:
         limit = self._runtime.settings.import_limit_bytes
         lines: list[_Line] = []
         received = held = 0
+        end: _Line | None = None
         async with aclosing(_parts(self._request)) as parts:
             async for part in parts:
+                if part is None:
+                    end = splitter.cut(ImportStalled(f"nothing came for {STALL_SECONDS:g} s"))
+                    break
                 received += len(part)
                 held += len(part)
                 if received > limit:
+                    end = splitter.cut(TooLarge(f"an import may hold at most {limit} bytes"))
                     break
                 lines += splitter.feed(part)
                 # An empty part says that the client pauses.
@@ -179,9 +194,7 @@ class _Import:
                     yield lines[:BATCH_LINES]
                     del lines[:BATCH_LINES]
                     held = 0
-        lines += splitter.end()
-        if received > limit:
-            lines.append(_Line(splitter._number + 1, TooLarge(f"an import may hold at most {limit} bytes")))
+        lines += splitter.end() if end is None else [end]
         while lines:
             yield lines[:BATCH_LINES]
             del lines[:BATCH_LINES]
@@ -229,8 +242,8 @@ class _Import:
         return [*await self._register(assets[:half]), *await self._register(assets[half:])]
 
 
-async def _parts(request: Request) -> AsyncGenerator[bytes]:
-    """The body as it comes, and an empty part whenever the client pauses for IDLE_SECONDS."""
+async def _parts(request: Request) -> AsyncGenerator[bytes | None]:
+    """The body as it comes, an empty part when the client pauses for IDLE_SECONDS, None when for STALL_SECONDS."""
     stream = request.stream()
     coming: asyncio.Task[bytes | None] = asyncio.create_task(_next(stream))
     try:
@@ -238,7 +251,10 @@ async def _parts(request: Request) -> AsyncGenerator[bytes]:
             done, _ = await asyncio.wait([coming], timeout=IDLE_SECONDS)
             if not done:
                 yield b""
-                await asyncio.wait([coming])
+                done, _ = await asyncio.wait([coming], timeout=STALL_SECONDS)
+                if not done:
+                    yield None
+                    return
             part = coming.result()
             if part is None:
                 return

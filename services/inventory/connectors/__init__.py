@@ -19,6 +19,8 @@ _MODULES: dict[Source, Any] = {
     Source.AZURE_OPENAI: azure_openai,
     Source.FILESYSTEM: filesystem,
 }
+OPTION_SCHEMAS: list[dict[str, Any]] = [module.Options.model_json_schema() for module in _MODULES.values()]
+"""What the options of each source look like, for the API's description."""
 
 
 def options_of(source: Source, given: dict[str, Any], settings: InventorySettings) -> In:

@@ -5,6 +5,7 @@ The credential is what azure-identity finds in the service's environment (worklo
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import StringConstraints
@@ -41,6 +42,8 @@ async def discover(
     from azure.identity.aio import DefaultAzureCredential
     from azure.mgmt.cognitiveservices.aio import CognitiveServicesManagementClient
 
+    # It warns at length, over many lines, of every credential that is not there; the findings say what came of it.
+    logging.getLogger("azure.identity").setLevel(logging.ERROR)
     findings = Findings()
     scope = f"azure:{options.subscription_id}"
     endpoint = options.endpoint_url

@@ -39,6 +39,27 @@ _HASHES = {
 }
 
 
+_PART = {
+    "type": "object",
+    "required": ["type", "name"],
+    "properties": {"type": {"type": "string"}, "name": {"type": "string"}},
+}
+OUTER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["bomFormat", "specVersion"],
+    "properties": {
+        "bomFormat": {"const": "CycloneDX"},
+        "specVersion": {"enum": [f"1.{minor}" for minor in range(8)]},
+        "metadata": {"type": "object"},
+        "components": {"type": "array", "items": _PART},
+        "services": {"type": "array", "items": {"type": "object"}},
+        "dependencies": {"type": "array", "items": {"type": "object"}},
+        "vulnerabilities": {"type": "array", "items": {"type": "object"}},
+    },
+}
+"""What `check` asks for, as JSON Schema for the API's description."""
+
+
 class NotABom(Invalid):
     """This is not a CycloneDX document."""
 

@@ -44,6 +44,7 @@ async def test_each_list_holds_the_asset_made_for_it(inventory: Harness) -> None
     assert later["counts"]["stale_review"] == 8
     first_day = await client.get("/v1/compliance-gaps", params={"as_of": "0001-01-01"})
     assert first_day.json()["stale_review"] == []
+    assert (await client.get("/v1/compliance-gaps", params={"as_of": "0"})).status_code == 422
 
 
 async def test_long_lists_are_cut_and_paged(inventory: Harness) -> None:

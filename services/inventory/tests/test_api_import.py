@@ -270,6 +270,19 @@ async def test_what_was_sent_before_the_client_left_is_kept(inventory: Harness, 
     assert await _count(inventory) == imports.BATCH_LINES
 
 
+async def test_a_client_that_stops_sending_is_told_and_left(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "STALL_SECONDS", 0.1)
+    wire.send(ndjson(a_body()) + b'{"name":"half a li')
+    assert wire.done is not None
+    await wire.done
+    first, last = (json.loads(line) for line in wire.out.splitlines())
+    assert (first["status"], last["line"], last["problem"]["type"]) == (
+        "created",
+        2,
+        "urn:colonnade:problem:import-stalled",
+    )
+
+
 async def test_the_import_stops_at_its_limit(inventory: Harness) -> None:
     object.__setattr__(inventory.runtime.settings, "import_limit_bytes", 300)
     results = await imported(inventory.client("engineer"), a_body(description="x" * 400))

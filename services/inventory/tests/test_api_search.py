@@ -90,6 +90,7 @@ async def test_updated_since(inventory: Harness) -> None:
         ({"min_risk_score": "nan"}, "min_risk_score"),
         ({"q": "ab"}, "q"),
         ({"updated_since": "2026-01-01T00:00:00"}, "updated_since"),
+        ({"updated_since": "0.5"}, "updated_since"),
         ({"updated_since": "0001-01-01T00:00:00+14:00"}, "updated_since"),
         ({"sort": "name"}, "sort"),
         ({"colour": "red"}, "colour"),

@@ -54,6 +54,12 @@ async def test_without_the_scope_nothing_is_done(inventory: Harness, method: str
     assert (await inventory.anonymous().request(method, url, json=body)).status_code == 401
 
 
+async def test_an_id_that_is_none_is_not_found(inventory: Harness) -> None:
+    client = inventory.client("viewer")
+    for path in ("/v1/assets/import", "/v1/assets/1", f"/v1/assets/{uuid4()}", f"/v1/discovery/runs/{uuid4()}"):
+        assert (await client.get(path)).status_code in (404, 405)
+
+
 async def test_lists_hold_the_callers_teams_only(inventory: Harness) -> None:
     admin = inventory.client("admin")
     mine = await created(admin, owner_team="search")
