@@ -54,7 +54,8 @@ RISK_ACCEPTANCE: Final = "risk"
 """Kind of an acceptance that concerns an asset's risk; the other kind is a deviation from policy."""
 DECAY_STEP: Final = Decimal("0.25")
 """Points by which time alone must move a score before that is an assessment: history is for what matters."""
-ASSETS_A_PAGE: Final = 500
+ASSETS_A_PAGE: Final = 250
+"""Assets looked at in one transaction: events wait that long, some 100 ms."""
 
 
 class _Desk:
@@ -309,11 +310,39 @@ async def rescore_page(tx: Tx, payload: dict[str, Any], at: datetime) -> None:
 # -- time ------------------------------------------------------------------------------------------------------------
 
 
+async def has_moved(tx: Tx, asset_ids: Collection[UUID], at: datetime) -> list[UUID]:
+    """Those of these assets that a look at this time would change something about; reads only.
+
+    Most looks find nothing, and what finds nothing need not be in the journal for ever.
+    """
+    model = (await models.current(tx)).model
+    found = await dossiers.load(tx, asset_ids)
+    dependents = await dossiers.dependents(tx, [key for key, dossier in found.items() if not dossier.is_quiet])
+    moving = []
+    for asset_id, dossier in found.items():
+        signals = len(dossier.alerts) + len(dossier.incidents)
+        dossier.forget_faded(model, at)
+        faded = len(dossier.alerts) + len(dossier.incidents) < signals
+        if faded or (
+            dossier.is_scored
+            and moved(
+                dossier.standing, dossier.score(model, at, dependents=dependents.get(asset_id, 0)), by=_step(dossier)
+            )
+        ):
+            moving.append(asset_id)
+    return moving
+
+
+def _step(dossier: Dossier) -> Decimal:
+    """By how much time must have moved a score; where nothing is left to fade, it ends exactly on the formula's."""
+    return CENT if dossier.is_quiet else DECAY_STEP
+
+
 async def look_again(tx: Tx, payload: dict[str, Any], at: datetime) -> None:
     """Command LOOK_AGAIN: assess assets whose score time may have moved.
 
-    For DECAYED, forgets what has faded and assesses where the score moved by DECAY_STEP or nothing is left to fade;
-    counts dependents anew too. For GROWN_STALE, assesses in any case.
+    For DECAYED, forgets what has faded and assesses where the score moved; dependents are counted anew, too. For
+    GROWN_STALE, assesses in any case.
     """
     trigger = Trigger(payload["trigger"], UUID(payload["id"]), at.astimezone(UTC))
     model = (await models.current(tx)).model
@@ -323,12 +352,8 @@ async def look_again(tx: Tx, payload: dict[str, Any], at: datetime) -> None:
     for asset_id in asset_ids:
         dossier = desk.open(asset_id)
         dossier.forget_faded(model, trigger.at)
-        if not dossier.is_scored:
-            continue
-        if trigger.name == GROWN_STALE:
-            await desk.assess(dossier, trigger)
-        else:
-            await desk.assess(dossier, trigger, unless_within=CENT if dossier.is_quiet else DECAY_STEP)
+        if dossier.is_scored:
+            await desk.assess(dossier, trigger, unless_within=None if trigger.name == GROWN_STALE else _step(dossier))
     await desk.put_back()
 
 

@@ -43,11 +43,15 @@ async def look_at_active_assets(runtime: Runtime) -> None:
     """Let activity fade, and count anew what depends on assets that something happens to."""
     after: UUID | None = None
     while True:
-        async with runtime.db.begin() as tx:
+        async with runtime.db.read() as tx:
             page = await due.active(tx, after=after, limit=application.ASSETS_A_PAGE)
-            if not page:
-                return
-            await _journal(runtime)(tx, application.LOOK_AGAIN, application.looking_again(application.DECAYED, page))
+            moving = await application.has_moved(tx, page, datetime.now(UTC))
+        if moving:
+            async with runtime.db.begin() as tx:
+                payload = application.looking_again(application.DECAYED, moving)
+                await _journal(runtime)(tx, application.LOOK_AGAIN, payload)
+        if len(page) < application.ASSETS_A_PAGE:
+            return
         after = page[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -296,6 +297,14 @@ async def test_changing_the_model_needs_the_version_one_read(risk: Harness) -> N
     assert (await client.put("/v1/risk/model", json=body, headers={"If-Match": '"7"'})).status_code == 412
     assert (await client.put("/v1/risk/model", json=body, headers={"If-Match": '"1"'})).status_code == 200
     assert (await client.put("/v1/risk/model", json=body, headers={"If-Match": '"1"'})).status_code == 412
+
+
+async def test_of_two_changes_at_once_one_is_refused(risk: Harness) -> None:
+    client = risk.client("engineer")
+    puts = [client.put("/v1/risk/model", json={"note": str(i)}, headers={"If-Match": '"1"'}) for i in range(4)]
+    answers = await asyncio.gather(*puts)
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
+    assert (await client.get("/v1/risk/model")).json()["version"] == 2
 
 
 async def test_who_may_change_the_model(risk: Harness) -> None:
