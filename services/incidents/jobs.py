@@ -21,7 +21,7 @@ from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.outbound import Outbound
 from services.incidents.sealing import Seal
 from services.incidents.store import webhooks as store
-from services.incidents.store.actions import Sent
+from services.incidents.store.actions import Action, Sent
 from services.incidents.store.webhooks import DeliveryStatus
 from shared.errors import Unavailable
 from shared.peers import Peers
@@ -32,6 +32,7 @@ tasks = Tasks()
 
 _ANSWER_LIMIT_BYTES = 16_384
 _CALL_SECONDS = 5.0
+_TOGETHER_SECONDS = 0.02
 # The other side's fault, or a wrong set-up that somebody will put right: not an answer to what was asked.
 _NOT_AN_ANSWER = frozenset({401, 403, 408, 425})
 
@@ -40,7 +41,7 @@ async def _abandon(task: Task, runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
         await automation.abandon(
             tx,
-            UUID(task.payload["action_id"]),
+            [UUID(action_id) for action_id in task.payload["action_ids"]],
             "a fault of this service's own; see its dead letters",
             runtime.settings.policy,
             datetime.now(UTC),
@@ -48,24 +49,40 @@ async def _abandon(task: Task, runtime: Runtime) -> None:
 
 
 @tasks.on(PERFORM, max_attempts=5, on_dead=_abandon)
-async def perform_action(task: Task, runtime: Runtime) -> dict[str, Any]:
-    """Send what an action has not had answered yet; further tries are tasks of their own, so that each is visible."""
-    action_id = UUID(task.payload["action_id"])
+async def perform_actions(task: Task, runtime: Runtime) -> dict[str, Any]:
+    """Do actions of one incident side by side; those that are done at about the same time are written down together.
+
+    Further tries are tasks of their own, so that each of them is visible.
+    """
     async with runtime.db.read() as tx:
-        action = await automation.due(tx, action_id)
-    if action is None:
-        return {"status": "overtaken"}
+        due = await automation.due(tx, [UUID(action_id) for action_id in task.payload["action_ids"]])
+    trying = {asyncio.create_task(_try(runtime.peers, action)): action for action in due}
+    reached: dict[str, Any] = {}
+    try:
+        while trying:
+            await asyncio.wait(trying, return_when=asyncio.FIRST_COMPLETED)
+            # One that hangs keeps nobody waiting: what has been done is shown at once.
+            await asyncio.wait(trying, timeout=_TOGETHER_SECONDS)
+            tried = [(trying.pop(done), done.result()) for done in list(trying) if done.done()]
+            async with runtime.db.begin() as tx:
+                written = await automation.record(tx, tried, runtime.settings.policy, datetime.now(UTC))
+            reached |= {str(action_id): status for action_id, status in written.items()}
+    finally:
+        for one in trying:
+            one.cancel()
+    return reached
+
+
+async def _try(peers: Peers, action: Action) -> Attempt:
+    """Send what the action has not had answered yet."""
     tried = await asyncio.gather(
-        *(_send(runtime.peers, sent, f"{action.key}-{number}") for number, sent in enumerate(action.requests))
+        *(_send(peers, sent, f"{action.key}-{number}") for number, sent in enumerate(action.requests))
     )
-    attempt = Attempt(
+    return Attempt(
         sent=tuple(sent for sent, _, _ in tried),
         refused=next((refused for _, refused, _ in tried if refused), None),
         unavailable=next((unavailable for _, _, unavailable in tried if unavailable), None),
     )
-    async with runtime.db.begin() as tx:
-        status = await automation.record(tx, action, attempt, runtime.settings.policy, datetime.now(UTC))
-    return {"status": status}
 
 
 async def _send(peers: Peers, sent: Sent, key: str) -> tuple[Sent, str | None, str | None]:

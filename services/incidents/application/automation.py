@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 from services.incidents.application.change import PERFORM, commit
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
+from services.incidents.domain.evidence import Record
 from services.incidents.domain.incident import Change, Incident, StepStatus
 from services.incidents.domain.lifecycle import Piece
 from services.incidents.store import actions as store
@@ -42,40 +43,53 @@ class Attempt:
         return all(sent.done for sent in self.sent)
 
 
-async def due(tx: Tx, action_id: UUID) -> Action | None:
-    """The action, if it still is to be done."""
-    action = await store.get(tx, action_id)
-    return action if action.status in UNFINISHED else None
+async def due(tx: Tx, action_ids: Sequence[UUID]) -> list[Action]:
+    """Those of the actions that still are to be done."""
+    return [action for action in await store.get_all(tx, action_ids) if action.status in UNFINISHED]
 
 
-async def record(tx: Tx, action: Action, attempt: Attempt, policy: Policy, at: datetime) -> ActionStatus:
-    """Write down an attempt of an action that was due, and owe the next one where there is to be one.
+async def record(
+    tx: Tx, tried: Sequence[tuple[Action, Attempt]], policy: Policy, at: datetime
+) -> dict[UUID, ActionStatus]:
+    """Write down attempts of actions of one incident that were due, and owe the next ones where there are to be any.
 
     The incident's lock lets one at a time do this for its actions; what was overtaken meanwhile stays as it is.
     """
-    incident = await incidents.lock(tx, action.incident_id)
+    before = await incidents.lock(tx, tried[0][0].incident_id)
+    change, records = Change(before, (), ()), list[Record]()
+    reached = {}
+    for action, attempt in tried:
+        after = _after(action, attempt, policy, at)
+        if not await store.put(tx, after):
+            reached[action.id] = ActionStatus.CANCELLED
+            continue
+        reached[action.id] = after.status
+        if after.status is ActionStatus.SUCCEEDED:
+            later, kept = _succeeded(change.incident, after, at)
+            records.extend(kept)
+        elif after.status is ActionStatus.FAILED:
+            later = _failed(change.incident, after, at)
+        else:
+            later = _retrying(change.incident, after, at, first=action.status is ActionStatus.QUEUED)
+            await _owe_retry(tx, after, policy, at)
+        change = change.then(later)
+    await commit(tx, before, change, policy, records=records)
+    return reached
+
+
+def _after(action: Action, attempt: Attempt, policy: Policy, at: datetime) -> Action:
     tried = replace(action, requests=attempt.sent, attempts=action.attempts + 1)
     if attempt.succeeded:
-        after = replace(tried, status=ActionStatus.SUCCEEDED, error=None, finished_at=at)
-    elif attempt.refused is not None:
-        after = replace(tried, status=ActionStatus.FAILED, error=attempt.refused, finished_at=at)
-    elif at - action.requested_at >= policy.give_up_after:
+        return replace(tried, status=ActionStatus.SUCCEEDED, error=None, finished_at=at)
+    if attempt.refused is not None:
+        return replace(tried, status=ActionStatus.FAILED, error=attempt.refused, finished_at=at)
+    if at - action.requested_at >= policy.give_up_after:
         error = f"given up: {attempt.unavailable}"
-        after = replace(tried, status=ActionStatus.FAILED, error=error, finished_at=at)
-    else:
-        after = replace(tried, status=ActionStatus.RETRYING, error=attempt.unavailable or "no answer")
-    if not await store.put(tx, after):
-        return ActionStatus.CANCELLED
-    if after.status is ActionStatus.SUCCEEDED:
-        await _succeeded(tx, incident, after, policy, at)
-    elif after.status is ActionStatus.FAILED:
-        await _failed(tx, incident, after, policy, at)
-    else:
-        await _retrying(tx, incident, after, policy, at, first=action.status is ActionStatus.QUEUED)
-    return after.status
+        return replace(tried, status=ActionStatus.FAILED, error=error, finished_at=at)
+    return replace(tried, status=ActionStatus.RETRYING, error=attempt.unavailable or "no answer")
 
 
-async def _succeeded(tx: Tx, incident: Incident, action: Action, policy: Policy, at: datetime) -> None:
+def _succeeded(incident: Incident, action: Action, at: datetime) -> tuple[Change, Sequence[Record]]:
     pieces = [
         Piece(
             id=uuid5(action.id, f"evidence/{number}"),
@@ -93,12 +107,10 @@ async def _succeeded(tx: Tx, incident: Incident, action: Action, policy: Policy,
     ]
     change, records = lifecycle.collect(incident, pieces, by="automation", at=at)
     if action.session_id is None:
-        later = steps.automation_completed(
-            change.incident, action.step, action.run, outcome=action.summary, at=change.incident.updated_at
-        )
+        later = steps.automation_completed(change.incident, action.step, action.run, outcome=action.summary, at=at)
     else:
         later = _extended(change.incident, action, f"extended: {action.summary}", at)
-    await commit(tx, incident, change.then(later), policy, records=records)
+    return change.then(later), records
 
 
 def _extended(incident: Incident, action: Action, summary: str, at: datetime) -> Change:
@@ -113,45 +125,46 @@ def _extended(incident: Incident, action: Action, summary: str, at: datetime) ->
     )
 
 
-async def _failed(tx: Tx, incident: Incident, action: Action, policy: Policy, at: datetime) -> None:
+def _failed(incident: Incident, action: Action, at: datetime) -> Change:
     error = action.error or ""
     if action.session_id is None:
-        change = steps.automation_failed(incident, action.step, action.run, error=error, at=at)
-    else:
-        change = _extended(incident, action, f"could not be extended: {error}", at)
-    await commit(tx, incident, change, policy)
+        return steps.automation_failed(incident, action.step, action.run, error=error, at=at)
+    return _extended(incident, action, f"could not be extended: {error}", at)
 
 
-async def _retrying(tx: Tx, incident: Incident, action: Action, policy: Policy, at: datetime, *, first: bool) -> None:
-    if first:
-        # Once, when it begins: the action itself shows how often it was tried since.
-        change = lifecycle.note(
-            incident,
-            "action_retrying",
-            f"step {action.step}: {action.action} is tried again: {action.error}",
-            by="automation",
-            at=at,
-            step=action.step,
-            error=action.error,
-        )
-        await commit(tx, incident, change, policy)
+def _retrying(incident: Incident, action: Action, at: datetime, *, first: bool) -> Change:
+    if not first:
+        # Told once, when it begins: the action itself shows how often it was tried since.
+        return Change(incident, (), ())
+    return lifecycle.note(
+        incident,
+        "action_retrying",
+        f"step {action.step}: {action.action} is tried again: {action.error}",
+        by="automation",
+        at=at,
+        step=action.step,
+        error=action.error,
+    )
+
+
+async def _owe_retry(tx: Tx, action: Action, policy: Policy, at: datetime) -> None:
     delay = min(_FIRST_RETRY * 2 ** min(action.attempts - 1, 16), policy.retry_every)
     await tasks.add(
         tx,
         kind=PERFORM,
         key=f"{action.key}/{action.attempts + 1}",
-        payload={"action_id": str(action.id)},
+        payload={"action_ids": [str(action.id)]},
         run_at=at + delay,
     )
 
 
-async def abandon(tx: Tx, action_id: UUID, error: str, policy: Policy, at: datetime) -> None:
-    """Our own fault kept an action from being done; say so instead of leaving it running for ever."""
-    action = await store.get(tx, action_id)
-    incident = await incidents.lock(tx, action.incident_id)
-    after = replace(action, status=ActionStatus.FAILED, error=error, finished_at=at)
-    if await store.put(tx, after):
-        await _failed(tx, incident, after, policy, at)
+async def abandon(tx: Tx, action_ids: Sequence[UUID], error: str, policy: Policy, at: datetime) -> None:
+    """Our own fault kept actions from being done; say so instead of leaving them running for ever."""
+    for action in await due(tx, action_ids):
+        incident = await incidents.lock(tx, action.incident_id)
+        after = replace(action, status=ActionStatus.FAILED, error=error, finished_at=at)
+        if await store.put(tx, after):
+            await commit(tx, incident, _failed(incident, after, at), policy)
 
 
 async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: datetime) -> Action:
@@ -178,7 +191,7 @@ async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: dat
             tx,
             kind=PERFORM,
             key=f"{action.key}/{action.attempts + 1}/now",
-            payload={"action_id": str(action.id)},
+            payload={"action_ids": [str(action.id)]},
         )
     await audit.record(
         tx,

@@ -167,9 +167,12 @@ def _action(incident: Incident, step: Step, planned: Plan, session_id: str | Non
 
 
 async def _owe(tx: Tx, acting: Sequence[Action]) -> None:
+    """Owe actions of one incident, as one task: they are done side by side and written down together."""
+    if not acting:
+        return
     await action_store.add(tx, acting)
-    for action in acting:
-        await tasks.add(tx, kind=PERFORM, key=f"{action.key}/1", payload={"action_id": str(action.id)})
+    action_ids = [str(action.id) for action in acting]
+    await tasks.add(tx, kind=PERFORM, key=f"{acting[0].key}/1", payload={"action_ids": action_ids})
 
 
 def extensions(before: Incident, after: Incident, policy: Policy) -> list[Action]:

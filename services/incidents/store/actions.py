@@ -148,6 +148,12 @@ async def get(tx: Tx, action_id: UUID, caller: Caller | None = None) -> Action:
     return from_row(row)
 
 
+async def get_all(tx: Tx, action_ids: Sequence[UUID]) -> list[Action]:
+    """The actions of these ids, in the order in which they were asked for."""
+    query = sa.select(action_table).where(action_table.c.id.in_(list(action_ids)))
+    return [from_row(row) for row in await tx.execute(query.order_by(action_table.c.requested_at, action_table.c.step))]
+
+
 _PUT = """
     UPDATE action SET status = $2, requests = $3, attempts = $4, error = $5, finished_at = $6
     WHERE id = $1 AND status = ANY($7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -38,7 +39,7 @@ async def actions_of(incidents: Harness, **filters: Any) -> list[dict[str, Any]]
 
 async def test_an_injection_is_contained_by_machines_alone(incidents: Harness, neighbours: Neighbours) -> None:
     await incidents.deliver(an_alert_raised())
-    assert await incidents.do_tasks() == 2
+    assert await incidents.do_tasks() == 1
     incident = await the_incident(incidents)
     assert incident["status"] == "contained"
     assert [step["status"] for step in incident["steps"][2:4]] == ["completed", "completed"]
@@ -126,14 +127,12 @@ async def test_a_worker_that_dies_before_writing_down_repeats_under_the_same_key
     await incidents.deliver(an_alert_raised())
     async with incidents.runtime.db.read() as tx:
         rows = (await tx.execute(sa.select(task_table))).all()
-    for row in rows:
-        # The call goes out; the process dies before anything of it is written.
-        action_id = row.payload["action_id"]
-        async with incidents.runtime.db.read() as tx:
-            action = await automation.due(tx, action_id)
-        assert action is not None
-        for number, sent in enumerate(action.requests):
-            await jobs._send(incidents.runtime.peers, sent, f"{action.key}-{number}")
+    [row] = rows
+    # The calls go out; the process dies before anything of them is written.
+    async with incidents.runtime.db.read() as tx:
+        due = await automation.due(tx, [UUID(one) for one in row.payload["action_ids"]])
+    for action in due:
+        assert (await jobs._try(incidents.runtime.peers, action)).succeeded
     await incidents.do_tasks()
     assert (await the_incident(incidents))["status"] == "contained"
     assert len(neighbours.asked) == 6
