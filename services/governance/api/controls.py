@@ -10,14 +10,20 @@ from starlette.responses import Response
 
 from services.governance.api.fields import MappingsIn
 from services.governance.application import controls as application
-from services.governance.domain.controls import Control, ControlFunction, Implementation, StoredControl
+from services.governance.domain.controls import (
+    Control,
+    ControlFunction,
+    ControlId,
+    ControlText,
+    Implementation,
+    StoredControl,
+)
 from services.governance.domain.documents import Mappings
 from services.governance.shipped import library
 from services.governance.store import controls as store
 from shared.auth import requires
 from shared.contracts.governance import ControlType
 from shared.contracts.inventory import AssetType
-from shared.errors import Invalid
 from shared.http import IfMatch, reply
 from shared.models import Out, PageOf
 from shared.paging import Page
@@ -27,16 +33,25 @@ from shared.work import Work
 router = new_router("/v1/governance/controls", "controls")
 
 
-class ControlIn(Control):
+class ControlIn(ControlText):
     """A control as it is written: what for, how to implement, verify and evidence it, and what it answers to."""
 
     mappings: MappingsIn = MappingsIn()
+
+    def named(self, control_id: str) -> Control:
+        return Control(id=control_id, **{name: getattr(self, name) for name in ControlText.model_fields})
+
+
+class NewControl(ControlIn):
+    """A control of your own with its id, e.g. OWN-INP-01; those beginning with CLN- are the library's."""
+
+    control_id: ControlId
 
 
 class ControlView(Out):
     """A control. `source` is library for the shipped ones, which cannot be changed, and own for those added."""
 
-    id: str
+    control_id: str
     title: str
     objective: str
     function: ControlFunction
@@ -53,9 +68,10 @@ class ControlView(Out):
 
     @classmethod
     def of(cls, stored: StoredControl) -> ControlView:
-        document = stored.control.model_dump()
+        document = stored.control.model_dump(exclude={"id"})
         return cls(
             **document,
+            control_id=stored.control.id,
             source="library" if stored.source == "library" else "own",
             version=stored.version,
             updated_by=stored.updated_by,
@@ -64,6 +80,7 @@ class ControlView(Out):
 
 
 ControlIdPath = Annotated[str, Path(max_length=64, description="E.g. CLN-INP-01.")]
+OwnControlIdPath = Annotated[ControlId, Path(max_length=64, description="Of a control of your own.")]
 
 
 @router.get("", response_model=PageOf[ControlView])
@@ -96,16 +113,16 @@ async def list_controls(
         )
 
     rows = [ControlView.of(stored) for stored in found if wanted(stored)]
-    items, cursor = page.cut(rows, "id")
+    items, cursor = page.cut(rows, "control_id")
     return reply(PageOf[ControlView](items=items, next_cursor=cursor))
 
 
 @router.post("", status_code=201, response_model=ControlView)
 @requires("governance:write")
-async def add_control(body: ControlIn, work: Work) -> Response:
+async def add_control(body: NewControl, work: Work) -> Response:
     """Add a control of your own; ids beginning with CLN- are the library's."""
     return await work.run(
-        lambda tx: application.add_control(tx, work.caller, body, datetime.now(UTC)),
+        lambda tx: application.add_control(tx, work.caller, body.named(body.control_id), datetime.now(UTC)),
         lambda stored: reply(
             ControlView.of(stored),
             status=201,
@@ -125,11 +142,9 @@ async def get_control(control_id: ControlIdPath, work: Work) -> Response:
 
 @router.put("/{control_id}", response_model=ControlView)
 @requires("governance:write")
-async def replace_control(control_id: ControlIdPath, body: ControlIn, work: Work, if_match: IfMatch) -> Response:
+async def replace_control(control_id: OwnControlIdPath, body: ControlIn, work: Work, if_match: IfMatch) -> Response:
     """Replace a control of your own."""
-    if body.id != control_id:
-        raise Invalid(f"the path says {control_id!r}", field="/id")
     return await work.run(
-        lambda tx: application.change_control(tx, work.caller, body, if_match, datetime.now(UTC)),
+        lambda tx: application.change_control(tx, work.caller, body.named(control_id), if_match, datetime.now(UTC)),
         lambda stored: reply(ControlView.of(stored), etag=stored.version),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -17,18 +18,19 @@ from services.governance.store import assets
 from shared.errors import PreconditionFailed
 from shared.work import UnitOfWork
 
+# pydantic reads more than ISO 8601: numbers, and digits in text, as seconds since 1970. What we write is what we read.
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
+
 
 def _iso_day(value: Any) -> Any:
-    # pydantic would also take seconds since 1970 and times of midnight.
-    if isinstance(value, str) and len(value) != 10:
-        raise ValueError("a day is written YYYY-MM-DD")
-    if not isinstance(value, str | date):
+    if not isinstance(value, str) or _DAY.fullmatch(value) is None:
         raise ValueError("a day is written YYYY-MM-DD")
     return value
 
 
-def _text_only(value: Any) -> Any:
-    if not isinstance(value, str | datetime):
+def _iso_moment(value: Any) -> Any:
+    if not isinstance(value, str) or _MOMENT.fullmatch(value) is None:
         raise ValueError("a moment is written as RFC 3339 has it, e.g. 2026-11-22T10:00:00Z")
     return value
 
@@ -42,7 +44,7 @@ def _in_utc(value: datetime) -> datetime:
 
 Day = Annotated[date, BeforeValidator(_iso_day, json_schema_input_type=date)]
 Moment = Annotated[
-    AwareDatetime, BeforeValidator(_text_only, json_schema_input_type=AwareDatetime), AfterValidator(_in_utc)
+    AwareDatetime, BeforeValidator(_iso_moment, json_schema_input_type=AwareDatetime), AfterValidator(_in_utc)
 ]
 Flag = Annotated[bool, Strict()]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4_000)]

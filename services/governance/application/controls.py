@@ -66,7 +66,7 @@ async def add_control(tx: Tx, caller: Caller, control: Control, at: datetime) ->
     """
     demand_organization(caller, "the control library")
     if control.id.startswith("CLN-"):
-        raise DoesNotFit("ids beginning with CLN- are those of the shipped library", field="/id")
+        raise DoesNotFit("ids beginning with CLN- are those of the shipped library", field="/control_id")
     await _check(tx, control)
     stored = StoredControl(control, "own", 1, caller.subject, at)
     await store.add_control(tx, stored)

@@ -96,18 +96,16 @@ class Implementation(Document):
 ControlId = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,9}(-[A-Z0-9]{1,10}){1,3}$")]
 
 
-class Control(Document):
-    """A measure against AI risk.
+class ControlText(Document):
+    """What a control says.
 
     Attributes:
-        id: e.g. CLN-INP-01; ids beginning with CLN are those of the shipped library.
         control_type: what the risk model counts it as; null when no score counts it.
         applies_to: types of assets that it can be deployed on.
         owner_role: RACI role that operates it.
         evidence_valid_days: how long proof that it works is believed.
     """
 
-    id: ControlId
     title: Line
     objective: Prose
     function: ControlFunction
@@ -117,6 +115,12 @@ class Control(Document):
     evidence_valid_days: Days = 90
     implementation: Implementation
     mappings: Mappings = Mappings()
+
+
+class Control(ControlText):
+    """A measure against AI risk. Ids beginning with CLN are those of the shipped library."""
+
+    id: ControlId
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ def a_finding(**fields: Any) -> Finding:
 def a_control(**fields: Any) -> dict[str, Any]:
     """A control of our own as a request body."""
     values: dict[str, Any] = {
-        "id": "OWN-INP-01",
+        "control_id": "OWN-INP-01",
         "title": "Screen uploads",
         "objective": "Keep instructions in uploads from the model.",
         "function": "preventive",

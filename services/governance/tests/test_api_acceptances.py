@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -92,6 +93,15 @@ async def test_a_rejected_or_revoked_acceptance_is_over(governance: Harness) -> 
     assert await kinds(governance) == ["requested", "requested", "rejected", "granted", "revoked"]
 
 
+async def test_two_who_decide_at_once_do_not_both(governance: Harness) -> None:
+    asked = await requested(governance.client("engineer"), await an_asset(governance, score=53.44))
+    url = f"{URL}/{asked['acceptance_id']}/approve"
+    deciders = [governance.client("approver", subject=f"approver-{number}") for number in range(5)]
+    answers = await asyncio.gather(*(decider.post(url, json={}) for decider in deciders))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
+    assert await kinds(governance) == ["requested", "granted"]
+
+
 async def test_critical_risk_takes_a_decision_of_the_board(governance: Harness) -> None:
     asked = await requested(
         governance.client("engineer"), await an_asset(governance, score=80.0), expires_at=in_days(29)
@@ -156,6 +166,7 @@ _WRONG_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
     ({"expires_at": None}, 422, "/expires_at"),
     ({"expires_at": "2027-01-01T00:00:00"}, 422, "/expires_at"),
     ({"expires_at": 1800000000}, 422, "/expires_at"),
+    ({"expires_at": "1800000000"}, 422, "/expires_at"),
     ({"expires_at": "9999-12-31T23:59:59-14:00"}, 422, "/expires_at"),
     ({"expires_at": in_days(-1)}, 409, "/expires_at"),
     ({"expires_at": in_days(91)}, 409, "/expires_at"),

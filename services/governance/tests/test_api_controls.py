@@ -44,11 +44,11 @@ async def test_the_library_is_listed_page_by_page_with_own_controls_in_their_pla
     client = governance.client()
     await made(await client.post(CONTROLS, json=a_control()))
     found = await every(client, CONTROLS, limit=7)
-    ids = [control["id"] for control in found]
+    ids = [control["control_id"] for control in found]
     assert ids == sorted(set(ids))
     assert len(ids) >= 49
     assert {control["function"] for control in found} == {"preventive", "detective", "corrective"}
-    assert [control["id"] for control in found if control["source"] == "own"] == ["OWN-INP-01"]
+    assert [control["control_id"] for control in found if control["source"] == "own"] == ["OWN-INP-01"]
 
 
 _FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
@@ -82,19 +82,22 @@ async def test_own_controls_are_changed_under_their_version(governance: Harness)
     client = governance.client()
     added = await client.post(CONTROLS, json=a_control())
     assert added.headers["etag"] == '"1"'
-    url = added.headers["location"]
-    assert (await client.put(url, json=a_control())).status_code == 428
-    changed = await client.put(url, json=a_control(title="Screen attachments"), headers={"If-Match": '"1"'})
-    assert (await made(changed, 200))["title"] == "Screen attachments"
-    assert (await client.put(url, json=a_control(), headers={"If-Match": '"1"'})).status_code == 412
+    url, text = added.headers["location"], a_control(title="Screen attachments")
+    del text["control_id"]
+    assert (await client.put(url, json=text)).status_code == 428
+    changed = await made(await client.put(url, json=text, headers={"If-Match": '"1"'}), 200)
+    assert (changed["control_id"], changed["title"], changed["version"]) == ("OWN-INP-01", "Screen attachments", 2)
+    assert (await client.put(url, json=text, headers={"If-Match": '"1"'})).status_code == 412
+    assert (await client.put(f"{CONTROLS}/OWN-XXX-01", json=text, headers={"If-Match": "*"})).status_code == 404
     assert (await client.post(CONTROLS, json=a_control())).status_code == 409
 
 
 async def test_the_library_cannot_be_changed_nor_its_ids_taken(governance: Harness) -> None:
     client = governance.client()
-    body = a_control(id="CLN-INP-01")
+    body = a_control()
+    del body["control_id"]
     assert (await client.put(f"{CONTROLS}/CLN-INP-01", json=body, headers={"If-Match": "*"})).status_code == 409
-    assert (await client.post(CONTROLS, json=a_control(id="CLN-OWN-01"))).status_code == 409
+    assert (await client.post(CONTROLS, json=a_control(control_id="CLN-OWN-01"))).status_code == 409
 
 
 _WRONG_CONTROLS: list[tuple[dict[str, Any], int, str]] = [
@@ -103,7 +106,7 @@ _WRONG_CONTROLS: list[tuple[dict[str, Any], int, str]] = [
     ({"control_type": "firewall"}, 422, "/control_type"),
     ({"applies_to": ["toaster"]}, 422, "/applies_to/0"),
     ({"applies_to": []}, 422, "/applies_to"),
-    ({"id": "lower-case"}, 422, "/id"),
+    ({"control_id": "lower-case"}, 422, "/control_id"),
     ({"title": "  "}, 422, "/title"),
     ({"evidence_valid_days": "60"}, 422, "/evidence_valid_days"),
     ({"mappings": {"atlas": ["AML.M0020", "AML.M9999"]}}, 422, "/mappings/atlas/1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from services.governance import jobs
@@ -158,6 +159,14 @@ async def test_the_matrix_is_replaced_under_its_version(governance: Harness) -> 
     assert (await admin.put("/v1/governance/raci", json=matrix, headers={"If-Match": '"1"'})).status_code == 412
     again = await made(await admin.get("/v1/governance/raci"), 200)
     assert (again["version"], again["activities"][0]["title"]) == (2, "Approve policies")
+
+
+async def test_of_those_who_change_one_version_at_once_one_does(governance: Harness) -> None:
+    admin = governance.client()
+    matrix = (await admin.get("/v1/governance/raci")).json()
+    body = {"roles": matrix["roles"], "activities": matrix["activities"]}
+    asked = (admin.put("/v1/governance/raci", json=body, headers={"If-Match": '"1"'}) for _ in range(5))
+    assert sorted(answer.status_code for answer in await asyncio.gather(*asked)) == [200, 412, 412, 412, 412]
 
 
 async def test_a_matrix_or_appetite_that_leaves_something_open_is_refused(governance: Harness) -> None:
