@@ -1,0 +1,175 @@
+"""`/v1/alerts`: what is worth a person, as a list, as OCSF, and as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import Header, Query
+from pydantic import AwareDatetime, Field
+from starlette.responses import Response, StreamingResponse
+
+from services.detection import application, store
+from services.detection.application import NoSuchAlert
+from services.detection.domain import ocsf
+from shared.auth import Caller, requires
+from shared.contracts.detection import AlertSnapshot, Disposition, FindingKind, Severity
+from shared.contracts.incidents import IncidentCategory
+from shared.database import is_outage
+from shared.errors import Invalid
+from shared.http import IfMatch, reply
+from shared.models import In, Out, PageOf
+from shared.paging import Page
+from shared.service import Runtime, stop_when
+from shared.service import router as make_router
+from shared.work import Work
+
+router = make_router("/v1/alerts", "alerts")
+
+HEARTBEAT_SECONDS = 10.0
+_OVERLAP = 200
+
+Status = Literal["open", "disposed"]
+
+
+class AlertView(AlertSnapshot, Out):
+    """An alert as it stands."""
+
+    status: Status
+    disposed_by: str | None = None
+    comment: str = ""
+
+    @classmethod
+    def of(cls, row: Any) -> AlertView:
+        return cls.model_validate({name: getattr(row, name) for name in cls.model_fields})
+
+
+class Judgement(In):
+    """What a person found an alert to be; null opens it again."""
+
+    disposition: Disposition | None
+    comment: str = Field(default="", max_length=4_000)
+
+
+class OcsfPage(Out):
+    """OCSF 1.8 Detection Findings (class 2004)."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None = None
+
+
+@router.get("", response_model=PageOf[AlertView] | OcsfPage)
+@requires("detection:read")
+async def list_alerts(
+    page: Page,
+    work: Work,
+    asset_id: Annotated[UUID | None, Query()] = None,
+    category: Annotated[IncidentCategory | None, Query()] = None,
+    severity: Annotated[Severity | None, Query()] = None,
+    status: Annotated[Status | None, Query()] = None,
+    actor: Annotated[str | None, Query(max_length=300)] = None,
+    session_id: Annotated[str | None, Query(max_length=300)] = None,
+    rule_id: Annotated[str | None, Query(max_length=100)] = None,
+    kind: Annotated[FindingKind | None, Query()] = None,
+    since: Annotated[AwareDatetime | None, Query(alias="from", description="Last seen at or after.")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to", description="First seen before.")] = None,
+    format: Annotated[Literal["colonnade", "ocsf"], Query()] = "colonnade",
+) -> Response:
+    """List alerts, newest first."""
+    if since is not None and until is not None and since > until:
+        raise Invalid("`from` is after `to`", field="from")
+    wanted = {
+        "asset_id": asset_id,
+        "category": category and category.value,
+        "severity": severity and severity.value,
+        "status": status,
+        "actor": actor,
+        "session_id": session_id,
+        "rule_id": rule_id,
+        "kind": kind and kind.value,
+    }
+    filters = {name: value for name, value in wanted.items() if value is not None}
+    rows = await work.read(lambda tx: store.alerts_page(tx, work.caller, filters, since, until, page.after, page.limit))
+    shown = rows[: page.limit]
+    cursor = page.cursor(shown[-1].first_seen.isoformat(), shown[-1].alert_id) if len(rows) > page.limit else None
+    if format == "ocsf":
+        findings = [ocsf.detection_finding(store.snapshot(row), row.status) for row in shown]
+        return reply(OcsfPage(items=findings, next_cursor=cursor))
+    return reply(PageOf[AlertView](items=[AlertView.of(row) for row in shown], next_cursor=cursor))
+
+
+@router.get(
+    "/stream",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Server-sent events `alert`.", "content": {"text/event-stream": {}}}},
+)
+@requires("detection:read")
+async def stream_alerts(
+    work: Work,
+    last_event_id: Annotated[str | None, Header(description="Go on after this event.", max_length=30)] = None,
+) -> Response:
+    """Alerts as they are raised and change, until the client goes away. Resumes after Last-Event-ID."""
+    if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
+        raise Invalid("this is no id of an event of ours", field="Last-Event-ID")
+    after = int(last_event_id) if last_event_id is not None else await work.read(store.newest_change)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(work.runtime, work.caller, after), media_type="text/event-stream", headers=headers)
+
+
+async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator[bytes]:
+    # A change with a lower number may become visible after one with a higher: look back a little, send each once.
+    seen: dict[tuple[UUID, int], None] = {}
+    floor, newest = after, after
+    yield b"retry: 1000\n\n"
+    quiet = 0.0
+    while not runtime.stopping.is_set():
+        try:
+            async with runtime.db.read() as tx:
+                rows = await store.changed_alerts(tx, caller, max(floor, newest - _OVERLAP))
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            rows = []
+        fresh = [row for row in rows if (row.alert_id, row.version) not in seen]
+        for row in fresh:
+            seen[row.alert_id, row.version] = None
+            newest = max(newest, row.change)
+            yield b"id: %d\nevent: alert\ndata: %s\n\n" % (
+                newest,
+                orjson.dumps(AlertView.of(row).model_dump(mode="json")),
+            )
+        while len(seen) > 4 * _OVERLAP:
+            del seen[next(iter(seen))]
+        if fresh:
+            quiet = 0.0
+            continue
+        if quiet >= HEARTBEAT_SECONDS:
+            quiet = 0.0
+            yield b": alive\n\n"
+        # Several streams wait for the same notification; a short poll serves them all alike.
+        if await stop_when(runtime.stopping, asyncio.sleep(0.25)):
+            return
+        quiet += 0.25
+
+
+@router.get("/{alert_id}", response_model=AlertView)
+@requires("detection:read")
+async def get_alert(alert_id: UUID, work: Work) -> Response:
+    """One alert."""
+    row = await work.read(lambda tx: store.alert(tx, work.caller, alert_id))
+    if row is None:
+        raise NoSuchAlert(f"there is no alert {alert_id}")
+    return reply(AlertView.of(row), etag=row.version)
+
+
+@router.patch("/{alert_id}", response_model=AlertView)
+@requires("incidents:write")
+async def judge_alert(alert_id: UUID, body: Judgement, if_match: IfMatch, work: Work) -> Response:
+    """Say what an alert was. False positives stop weighing on the asset's risk."""
+    return await work.run(
+        lambda tx: application.dispose_alert(tx, work.caller, alert_id, if_match, body.disposition, body.comment),
+        lambda row: reply(AlertView.of(row), etag=row.version),
+    )

@@ -1,0 +1,122 @@
+"""`/v1/containments`: blocks of sessions, actors and assets, enforced at inspection."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Query
+from pydantic import AwareDatetime, Field, model_validator
+from starlette.responses import Response
+
+from services.detection import application, store
+from services.detection.application import NoSuchContainment
+from services.detection.store import Containment
+from shared.auth import requires
+from shared.http import reply
+from shared.models import In, Out, PageOf
+from shared.paging import Page
+from shared.service import router as make_router
+from shared.work import Work
+
+router = make_router("/v1/containments", "containments")
+
+TargetKind = Literal["session", "actor", "asset"]
+
+
+class NewContainment(In):
+    target_kind: TargetKind
+    target: Annotated[str, Field(min_length=1, max_length=300)]
+    reason: Annotated[str, Field(min_length=1, max_length=2_000)]
+    expires_at: AwareDatetime | None = Field(default=None, description="None holds until it is lifted.")
+
+    @model_validator(mode="after")
+    def _an_asset_is_an_id(self) -> NewContainment:
+        if self.target_kind == "asset":
+            try:
+                self.target = str(UUID(self.target))
+            except ValueError as error:
+                raise ValueError("target: an asset is named by its asset_id") from error
+        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+            raise ValueError("expires_at is in the past")
+        return self
+
+
+class ContainmentView(Out):
+    containment_id: UUID
+    version: int
+    target_kind: TargetKind
+    target: str
+    reason: str
+    owner_team: str
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    lifted_at: datetime | None
+    lifted_by: str | None
+    in_force: bool
+
+    @classmethod
+    def of(cls, one: Containment) -> ContainmentView:
+        values = {name: getattr(one, name) for name in Containment.__slots__}
+        return cls(**values, in_force=one.lifted_at is None)
+
+
+@router.post("", status_code=201, response_model=ContainmentView)
+@requires("detection:respond")
+async def contain(body: NewContainment, work: Work) -> Response:
+    """Block a session, an actor or an asset; in force everywhere within a second.
+
+    A target that is blocked already is answered with 200 and stays blocked until the later of both times.
+    """
+    now = datetime.now(UTC)
+    return await work.run(
+        lambda tx: application.contain(
+            tx, work.caller, body.target_kind, body.target, body.reason, body.expires_at, now
+        ),
+        lambda made: reply(
+            ContainmentView.of(made[0]),
+            status=201 if made[1] else 200,
+            location=f"/v1/containments/{made[0].containment_id}",
+        ),
+    )
+
+
+@router.get("", response_model=PageOf[ContainmentView])
+@requires("detection:read")
+async def list_containments(
+    page: Page,
+    work: Work,
+    target_kind: Annotated[TargetKind | None, Query()] = None,
+    target: Annotated[str | None, Query(max_length=300)] = None,
+    in_force: Annotated[bool | None, Query()] = None,
+) -> Response:
+    """List containments, newest first."""
+    filters = {name: value for name, value in (("target_kind", target_kind), ("target", target)) if value is not None}
+    rows = await work.read(
+        lambda tx: store.containments_page(tx, work.caller, filters, in_force, page.after, page.limit)
+    )
+    shown = rows[: page.limit]
+    cursor = page.cursor(shown[-1].created_at.isoformat(), shown[-1].containment_id) if len(rows) > page.limit else None
+    return reply(PageOf[ContainmentView](items=[ContainmentView.of(one) for one in shown], next_cursor=cursor))
+
+
+@router.get("/{containment_id}", response_model=ContainmentView)
+@requires("detection:read")
+async def get_containment(containment_id: UUID, work: Work) -> Response:
+    """One containment."""
+    one = await work.read(lambda tx: store.containment(tx, containment_id))
+    if one is None or not work.caller.sees(one.owner_team):
+        raise NoSuchContainment(f"there is no containment {containment_id}")
+    return reply(ContainmentView.of(one))
+
+
+@router.delete("/{containment_id}", response_model=ContainmentView)
+@requires("detection:respond")
+async def lift_containment(containment_id: UUID, work: Work) -> Response:
+    """End a containment."""
+    now = datetime.now(UTC)
+    return await work.run(
+        lambda tx: application.lift(tx, work.caller, containment_id, now), lambda one: reply(ContainmentView.of(one))
+    )

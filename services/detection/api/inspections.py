@@ -1,0 +1,403 @@
+"""`/v1/inspections`: what passes between people, models and tools, looked at before it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+import uuid_utils.compat as uuid_utils
+from fastapi import Depends, Request
+from pydantic import Field, ValidationError, model_validator
+from starlette.responses import Response
+
+from services.detection.application import Sighting, raise_alerts, worth_a_person
+from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.evidence import digest
+from services.detection.domain.interaction import (
+    Interaction,
+    Segment,
+    leaves_of,
+    redacted,
+    redacted_arguments,
+)
+from services.detection.domain.sessions import Measured
+from services.detection.domain.verdict import Block, Finding, decide, weigh
+from services.detection.live import Live
+from shared import problems
+from shared.auth import Caller, requires
+from shared.contracts.detection import Decision, Direction, FindingKind, Severity, Verdict
+from shared.contracts.incidents import IncidentCategory
+from shared.errors import DomainError, Invalid
+from shared.models import In, Out
+from shared.service import router as make_router
+from shared.work import Work
+
+router = make_router("/v1/inspections", "inspections")
+
+MAX_ITEMS = 500
+MAX_MESSAGES = 200
+_DIRECTIONS = {"user": Direction.INPUT, "assistant": Direction.OUTPUT, "tool": Direction.TOOL_RESULT}
+
+Id = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class TextPart(In):
+    """A part of a message that holds text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(In):
+    name: Annotated[str, Field(min_length=1, max_length=300)]
+    arguments: str = Field(default="", description="JSON, as the model wrote it.")
+
+
+class MessageToolCall(In):
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(In):
+    """A chat message, as OpenAI-compatible APIs have it. What the system says is trusted and not inspected."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[MessageToolCall] | None = Field(default=None, max_length=100)
+
+
+class ToolCall(In):
+    """A call of a tool by an agent."""
+
+    name: Annotated[str, Field(min_length=1, max_length=300)]
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Usage(In):
+    input_tokens: int = Field(default=0, ge=0, le=1_000_000_000)
+    output_tokens: int = Field(default=0, ge=0, le=1_000_000_000)
+    cost_usd: float = Field(default=0.0, ge=0, le=1_000_000)
+
+
+class NewInspection(In):
+    """One interaction: give `content`, `messages`, or for a tool call `tool`."""
+
+    asset_id: UUID | None = Field(default=None, description="The asset that it passes through.")
+    session_id: Id | None = None
+    actor: Id | None = Field(default=None, description="Who is behind it: a user, a service.")
+    direction: Direction
+    content: str | None = None
+    messages: list[Message] | None = Field(default=None, max_length=MAX_MESSAGES)
+    tool: ToolCall | None = None
+    model: Annotated[str, Field(max_length=300)] | None = None
+    usage: Usage | None = None
+
+    @model_validator(mode="after")
+    def _something_to_inspect(self) -> NewInspection:
+        if self.content is not None and self.messages is not None:
+            raise ValueError("give content or messages, not both")
+        if self.content is None and self.messages is None and self.tool is None and self.usage is None:
+            raise ValueError("give content, messages, tool or usage")
+        return self
+
+
+class NewBatch(In):
+    items: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_ITEMS, description="Each an inspection.")
+
+
+class EvidenceView(Out):
+    """Where, in characters of the original value at `field` (a JSON Pointer), and what, masked."""
+
+    field: str
+    start: int
+    end: int
+    excerpt: str
+    via: tuple[str, ...] = ()
+
+
+class FindingView(Out):
+    rule_id: str
+    rule_version: int
+    kind: FindingKind
+    title: str
+    category: IncidentCategory
+    severity: Severity
+    score: float
+    owasp: tuple[str, ...]
+    atlas: tuple[str, ...]
+    evidence: EvidenceView
+    shadow: bool = Field(description="On trial: it counts for neither verdict nor decision.")
+
+
+class BlockView(Out):
+    """Why nothing of this passes, whatever it says."""
+
+    reason: str
+    containment_id: UUID | None
+    target_kind: str
+    target: str
+
+
+class InspectionView(Out):
+    inspection_id: UUID
+    verdict: Verdict = Field(description="What the detectors hold.")
+    decision: Decision = Field(description="What is to be done, by the asset's mode and by containments.")
+    score: float
+    findings: list[FindingView]
+    redacted_content: str | None = Field(default=None, description="The content to pass on when decision is redact.")
+    redacted_messages: list[str | None] | None = Field(default=None, description="The same for messages, in order.")
+    redacted_arguments: dict[str, Any] | None = Field(default=None, description="The same for a tool's arguments.")
+    blocked: BlockView | None = None
+    elapsed_ms: float
+
+
+class BatchView(Out):
+    """Results in the order of the items; an item's problem stands in its place."""
+
+    results: list[InspectionView | problems.Problem]
+
+
+def _memory(request: Request) -> Live:
+    memory: Live = request.app.state.runtime.resources["live"]
+    return memory
+
+
+async def _live(request: Request) -> Live:
+    return _memory(request)
+
+
+Memory = Annotated[Live, Depends(_live)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inspected:
+    view: InspectionView
+    sightings: list[Sighting]
+
+
+@router.post("", response_model=InspectionView, response_model_exclude_none=True)
+@requires("detection:inspect")
+async def inspect(body: NewInspection, work: Work, memory: Memory) -> Response:
+    """Inspect one interaction. An alert is raised for what is worth a person; the content itself is not kept."""
+    inspected = await _inspect(body, work.caller, memory)
+    if not inspected.sightings:
+        return _answer(inspected.view)
+    folding = timedelta(minutes=work.runtime.settings.folding_minutes)
+    return await work.run(lambda tx: raise_alerts(tx, inspected.sightings, folding), lambda _: _answer(inspected.view))
+
+
+@router.post("/batch", response_model=BatchView, response_model_exclude_none=True)
+@requires("detection:inspect")
+async def inspect_batch(body: NewBatch, work: Work, memory: Memory) -> Response:
+    """Inspect up to 500 interactions; one that is not valid fails alone."""
+    results: list[bytes] = []
+    sightings: list[Sighting] = []
+    for number, item in enumerate(body.items):
+        try:
+            inspected = await _inspect(NewInspection.model_validate(item), work.caller, memory)
+        except ValidationError as error:
+            fields = problems.field_errors([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])
+            refusal = Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)
+            results.append(orjson.dumps(problems.document_of(refusal), default=str))
+        except DomainError as refused:
+            results.append(orjson.dumps(problems.document_of(refused), default=str))
+        else:
+            results.append(bytes(_answer(inspected.view).body))
+            sightings += inspected.sightings
+        if number % 16 == 15:
+            # Others' single inspections do not wait for a whole batch.
+            await asyncio.sleep(0)
+    answer = b'{"results":[' + b",".join(results) + b"]}"
+    if not sightings:
+        return Response(answer, media_type="application/json")
+    folding = timedelta(minutes=work.runtime.settings.folding_minutes)
+    return await work.run(
+        lambda tx: raise_alerts(tx, sightings, folding), lambda _: Response(answer, media_type="application/json")
+    )
+
+
+def _answer(view: InspectionView) -> Response:
+    return Response(view.model_dump_json(exclude_none=True), media_type="application/json")
+
+
+async def _inspect(asked: NewInspection, caller: Caller, memory: Live) -> _Inspected:
+    started = time.perf_counter()
+    now = datetime.now(UTC)
+    watched, prompts = (await memory.asset(asked.asset_id)) if asked.asset_id is not None else (None, None)
+    if watched is not None and not caller.sees(watched.asset.owner_team):
+        raise NoSuchAsset(f"there is no asset {asked.asset_id}")
+    mode = watched.mode if watched is not None else Mode.ENFORCE
+    interaction = _interaction(asked)
+    measured = await _measure(interaction, memory, now)
+    inspected = memory.detector.inspect(
+        interaction, now=now, asset=watched.asset if watched else None, prompts=prompts, measured=measured
+    )
+    verdict, score = weigh(inspected.findings)
+    decision = decide(inspected.findings, mode)
+    block = memory.block_of(asset_id=asked.asset_id, session_id=asked.session_id, actor=asked.actor, now=now)
+    if block is not None:
+        decision = Decision.BLOCK
+    view = InspectionView(
+        inspection_id=uuid_utils.uuid7(),
+        verdict=verdict,
+        decision=decision,
+        score=score,
+        findings=[_finding(one) for one in inspected.findings],
+        blocked=_block(block),
+        elapsed_ms=0.0,
+    )
+    if decision is Decision.REDACT:
+        _redact(view, asked, interaction, inspected.redactions)
+    owner_team = watched.asset.owner_team if watched is not None else ""
+    sightings = _sightings(view, inspected.findings, asked, interaction, owner_team, memory, now)
+    view.elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
+    return _Inspected(view, sightings)
+
+
+async def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured | None:
+    subjects = interaction.subjects()
+    amounts = interaction.amounts()
+    outputs = [one for one in interaction.segments if one.direction is Direction.OUTPUT]
+    if not subjects or not (amounts or outputs):
+        return None
+    await memory.know(subjects)
+    rates = memory.sessions.count(subjects, amounts, now.timestamp())
+    figures: dict[Any, float] = {}
+    samples = 0
+    if outputs and subjects[0].by == "session":
+        figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text)
+    return Measured(figures, rates, samples)
+
+
+def _interaction(asked: NewInspection) -> Interaction:
+    segments: list[Segment] = []
+    if asked.content:
+        segments.append(Segment("/content", asked.direction, asked.content))
+    for at, message in enumerate(asked.messages or ()):
+        segments += _segments(message, f"/messages/{at}")
+    if asked.tool is not None:
+        arguments = leaves_of(asked.tool.arguments, "/tool/arguments")
+        if arguments is not None:
+            segments.append(arguments)
+    usage = asked.usage or Usage()
+    return Interaction(
+        direction=asked.direction,
+        segments=tuple(segments),
+        asset_id=asked.asset_id,
+        session_id=asked.session_id,
+        actor=asked.actor,
+        tool=asked.tool.name if asked.tool else None,
+        model=asked.model,
+        tokens=usage.input_tokens + usage.output_tokens,
+        cost_usd=usage.cost_usd,
+    )
+
+
+def _segments(message: Message, field: str) -> list[Segment]:
+    direction = _DIRECTIONS.get(message.role)
+    if direction is None:
+        return []
+    found: list[Segment] = []
+    if isinstance(message.content, str):
+        found.append(Segment(f"{field}/content", direction, message.content))
+    for at, part in enumerate(message.content if isinstance(message.content, list) else ()):
+        found.append(Segment(f"{field}/content/{at}/text", direction, part.text))
+    for at, call in enumerate(message.tool_calls or ()):
+        where = f"{field}/tool_calls/{at}/function/arguments"
+        found.append(Segment(where, Direction.TOOL_CALL, call.function.arguments))
+    return [segment for segment in found if segment.text]
+
+
+def _finding(one: Finding) -> FindingView:
+    # Built without validation: the parts come from our own detector, and this is the hot path.
+    evidence = EvidenceView.model_construct(
+        field=one.evidence.field,
+        start=one.evidence.start,
+        end=one.evidence.end,
+        excerpt=one.evidence.excerpt,
+        via=one.evidence.via,
+    )
+    return FindingView.model_construct(
+        rule_id=one.rule_id,
+        rule_version=one.rule_version,
+        kind=one.kind,
+        title=one.title,
+        category=one.category,
+        severity=one.severity,
+        score=one.score,
+        owasp=one.owasp,
+        atlas=one.atlas,
+        evidence=evidence,
+        shadow=one.shadow,
+    )
+
+
+def _block(block: Block | None) -> BlockView | None:
+    if block is None:
+        return None
+    return BlockView(
+        reason=block.reason, containment_id=block.containment_id, target_kind=block.target_kind, target=block.target
+    )
+
+
+def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction, redactions: Any) -> None:
+    texts = {one.field: redacted(one, redactions.get(one.field, ())) for one in interaction.segments}
+    if asked.content is not None:
+        view.redacted_content = texts.get("/content", asked.content)
+    if asked.messages is not None:
+        view.redacted_messages = [
+            _message(message, f"/messages/{at}", texts) for at, message in enumerate(asked.messages)
+        ]
+    if asked.tool is not None:
+        for segment in interaction.segments:
+            if segment.field == "/tool/arguments":
+                spans = redactions.get(segment.field, ())
+                view.redacted_arguments = redacted_arguments(asked.tool.arguments, segment, spans)
+
+
+def _message(message: Message, field: str, texts: dict[str, str]) -> str | None:
+    if isinstance(message.content, list):
+        parts = enumerate(message.content)
+        return "\n".join(texts.get(f"{field}/content/{at}/text", part.text) for at, part in parts)
+    return texts.get(f"{field}/content", message.content or "") if message.content is not None else None
+
+
+def _sightings(
+    view: InspectionView,
+    findings: Sequence[Finding],
+    asked: NewInspection,
+    interaction: Interaction,
+    owner_team: str,
+    memory: Live,
+    now: datetime,
+) -> list[Sighting]:
+    by_field = {segment.field: segment for segment in interaction.segments}
+    found = []
+    for finding in worth_a_person(findings):
+        segment = by_field.get(finding.evidence.field)
+        found.append(
+            Sighting(
+                finding=finding,
+                verdict=view.verdict,
+                decision=view.decision,
+                inspection_id=view.inspection_id,
+                asset_id=asked.asset_id,
+                owner_team=owner_team,
+                session_id=asked.session_id,
+                actor=asked.actor,
+                model=asked.model,
+                direction=segment.direction if segment is not None else asked.direction,
+                digest=digest(memory.key, segment.text) if segment is not None else "",
+                at=now,
+            )
+        )
+    return found

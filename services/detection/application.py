@@ -1,0 +1,427 @@
+"""What detection does that changes something: alerts, containments, rules, how assets are watched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import uuid_utils.compat as uuid_utils
+
+from services.detection import pack, store
+from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.detector import Detector, Loaded
+from services.detection.domain.matching import PatternSet
+from services.detection.domain.rules import InvalidRule, Rule, Status, check
+from services.detection.domain.similarity import fragments_of
+from services.detection.domain.trial import Trial, try_example
+from services.detection.domain.verdict import FLAG_AT, Finding
+from services.detection.store import Containment, StoredRule
+from shared import audit, outbox
+from shared.auth import Caller, demand_organization
+from shared.contracts.detection import (
+    AlertDisposed,
+    AlertRaised,
+    AlertRepeated,
+    AlertSnapshot,
+    ContainmentApplied,
+    ContainmentLifted,
+    Decision,
+    Direction,
+    Disposition,
+    RuleChanged,
+    Verdict,
+)
+from shared.database import Tx
+from shared.errors import Conflict, Forbidden, NotFound
+from shared.http import check_version
+
+SYSTEM = Caller("service:detection", "service")
+
+
+class NoSuchAlert(NotFound):
+    """No such alert, or none that you may know of."""
+
+
+class NoSuchRule(NotFound):
+    """There is no such rule."""
+
+
+class NoSuchContainment(NotFound):
+    """No such containment, or none that you may know of."""
+
+
+class RuleExists(Conflict):
+    """There is another rule of this id."""
+
+
+class ContainmentOver(Conflict):
+    """This containment is no longer in force."""
+
+
+# -- alerts ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A finding worth a person, with what it was found in."""
+
+    finding: Finding
+    verdict: Verdict
+    decision: Decision
+    inspection_id: UUID
+    asset_id: UUID | None
+    owner_team: str
+    session_id: str | None
+    actor: str | None
+    model: str | None
+    direction: Direction
+    digest: str
+    at: datetime
+
+    @property
+    def fold_key(self) -> str:
+        """Equal for findings that say the same: one asset, rule, category, and session or else actor."""
+        whom = f"session {self.session_id}" if self.session_id else f"actor {self.actor}" if self.actor else ""
+        parts = (str(self.asset_id), self.finding.rule_id, self.finding.category.value, whom)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def worth_a_person(findings: Sequence[Finding]) -> list[Finding]:
+    """The strongest finding of each category that counts."""
+    strongest: dict[str, Finding] = {}
+    for finding in sorted(findings, key=lambda one: -one.score):
+        if not finding.shadow and finding.score >= FLAG_AT:
+            strongest.setdefault(finding.category.value, finding)
+    return list(strongest.values())
+
+
+async def raise_alerts(tx: Tx, sightings: Sequence[Sighting], folding: timedelta) -> None:
+    """Raise an alert for each sighting, or count it in the one it is identical to.
+
+    A repetition is announced when the count doubles: 2, 4, 8, ...
+    """
+    # In one order everywhere, so that two requests never wait for each other's rows in a circle.
+    for sighting in sorted(sightings, key=lambda one: one.fold_key):
+        finding = sighting.finding
+        new = AlertSnapshot(
+            alert_id=uuid_utils.uuid7(),
+            version=1,
+            title=finding.title,
+            kind=finding.kind,
+            category=finding.category.value,
+            severity=finding.severity,
+            verdict=sighting.verdict,
+            decision=sighting.decision,
+            score=finding.score,
+            rule_id=finding.rule_id,
+            rule_version=finding.rule_version,
+            owasp=finding.owasp,
+            atlas=finding.atlas,
+            asset_id=sighting.asset_id,
+            owner_team=sighting.owner_team,
+            session_id=sighting.session_id,
+            actor=sighting.actor,
+            model=sighting.model,
+            direction=sighting.direction,
+            excerpt=finding.evidence.excerpt,
+            digest=sighting.digest,
+            inspection_id=sighting.inspection_id,
+            first_seen=sighting.at,
+            last_seen=sighting.at,
+        )
+        row, is_new = await store.fold(tx, new, sighting.fold_key, sighting.at - folding)
+        if is_new:
+            await outbox.add(tx, AlertRaised(version=1, occurred_at=sighting.at, alert=new))
+        elif row.count & (row.count - 1) == 0:
+            seen = store.snapshot(row)
+            await outbox.add(tx, AlertRepeated(version=seen.version, occurred_at=sighting.at, alert=seen))
+
+
+async def dispose_alert(
+    tx: Tx, caller: Caller, alert_id: UUID, expected: int | None, disposition: Disposition | None, comment: str
+) -> Any:
+    """Say what an alert was; None opens it again. The row as it is now.
+
+    Raises:
+        NoSuchAlert, PreconditionFailed
+    """
+    row = await store.alert(tx, caller, alert_id, lock=True)
+    if row is None:
+        raise NoSuchAlert(f"there is no alert {alert_id}")
+    check_version(row.version, expected)
+    row = await store.dispose(tx, alert_id, disposition.value if disposition else None, caller.subject, comment)
+    alert = store.snapshot(row)
+    now = datetime.now(UTC)
+    await outbox.add(tx, AlertDisposed(version=alert.version, occurred_at=now, alert=alert, actor=caller.subject))
+    detail = {"disposition": disposition and disposition.value, "comment": comment}
+    await audit.record(
+        tx, caller, action="alert.disposed", target=str(alert_id), detail=detail, owner_team=alert.owner_team
+    )
+    return row
+
+
+# -- containments ------------------------------------------------------------------------------------------------
+
+
+async def contain(
+    tx: Tx, caller: Caller, target_kind: str, target: str, reason: str, expires_at: datetime | None, now: datetime
+) -> tuple[Containment, bool]:
+    """Block a session, an actor or an asset; the containment, and whether it is new.
+
+    A target that is contained already stays so, until the later of both times.
+
+    Raises:
+        NoSuchAsset: the asset is not the caller's to know of.
+        Forbidden: a caller bound to teams wants to block more than an asset of theirs.
+    """
+    owner_team = ""
+    if target_kind == "asset":
+        watched = await store.watched(tx, UUID(target))
+        if watched is None or not caller.sees(watched.asset.owner_team):
+            raise NoSuchAsset(f"there is no asset {target}")
+        owner_team = watched.asset.owner_team
+    elif not caller.organization_wide:
+        raise Forbidden("sessions and actors are blocked everywhere; your key is bound to teams")
+    new = Containment(
+        uuid_utils.uuid7(), 1, target_kind, target, reason, owner_team, now, caller.subject, expires_at
+    )  # fmt: skip
+    added = await store.add_containment(tx, new)
+    if added is None:
+        standing = await store.containment_of(tx, target_kind, target)
+        if standing is None:
+            # It was lifted between the two statements.
+            return await contain(tx, caller, target_kind, target, reason, expires_at, now)
+        if standing.expires_at is None or (expires_at is not None and expires_at <= standing.expires_at):
+            return standing, False
+        added = replace(standing, version=standing.version + 1, expires_at=expires_at)
+        await store.save_containment(tx, added)
+    await store.move(tx, "containments")
+    await outbox.add(tx, ContainmentApplied(**_of_containment(added, caller, now)))
+    detail = {"target_kind": target_kind, "target": target, "reason": reason, "expires_at": str(expires_at)}
+    await audit.record(
+        tx, caller, action="containment.applied", target=str(added.containment_id), detail=detail, owner_team=owner_team
+    )
+    return added, added.version == 1
+
+
+def _of_containment(one: Containment, caller: Caller, now: datetime) -> dict[str, Any]:
+    return {
+        "version": one.version,
+        "occurred_at": now,
+        "containment_id": one.containment_id,
+        "target_kind": one.target_kind,
+        "target": one.target,
+        "reason": one.reason,
+        "actor": caller.subject,
+        "owner_team": one.owner_team,
+        "expires_at": one.expires_at,
+    }
+
+
+async def lift(tx: Tx, caller: Caller, containment_id: UUID, now: datetime) -> Containment:
+    """End a containment.
+
+    Raises:
+        NoSuchContainment, ContainmentOver
+    """
+    one = await store.containment(tx, containment_id, lock=True)
+    if one is None or not caller.sees(one.owner_team):
+        raise NoSuchContainment(f"there is no containment {containment_id}")
+    if one.lifted_at is not None:
+        raise ContainmentOver(f"it was lifted at {one.lifted_at.isoformat()}")
+    lifted = await _lift(tx, caller, one, now)
+    await audit.record(tx, caller, action="containment.lifted", target=str(containment_id), owner_team=one.owner_team)
+    return lifted
+
+
+async def _lift(tx: Tx, caller: Caller, one: Containment, now: datetime) -> Containment:
+    lifted = replace(one, version=one.version + 1, lifted_at=now, lifted_by=caller.subject)
+    await store.save_containment(tx, lifted)
+    await store.move(tx, "containments")
+    await outbox.add(tx, ContainmentLifted(**_of_containment(lifted, caller, now)))
+    return lifted
+
+
+async def expire(tx: Tx, now: datetime) -> None:
+    """End containments and rules whose time is over."""
+    for one in await store.expired_containments(tx, now):
+        await _lift(tx, SYSTEM, one, now)
+    for stored in await store.expired_rules(tx, now):
+        await _save_rule(
+            tx, SYSTEM, stored, stored.rule.model_copy(update={"status": Status.DEPRECATED}), "expired", now
+        )
+
+
+# -- rules -------------------------------------------------------------------------------------------------------
+
+
+def tried(rule: Rule) -> Detector:
+    """A detector of this one rule, for trying it.
+
+    Raises:
+        InvalidRule: a pattern cannot run; names the field.
+    """
+    check(rule)
+    return Detector([Loaded(rule, 1)], PatternSet([], multi=True), frozenset())
+
+
+def check_examples(rule: Rule) -> None:
+    """Refuse a rule that does not do on its own examples what they say.
+
+    Raises:
+        InvalidRule: names the example.
+    """
+    detector = tried(rule)
+    for name, examples, wanted in (("match", rule.examples.match, True), ("near_miss", rule.examples.near_miss, False)):
+        for at, example in enumerate(examples):
+            if try_example(detector, rule, example).fired is not wanted:
+                says = "does not fire on an example that it must match" if wanted else "fires on its near miss"
+                raise InvalidRule(f"the rule {says}", field=f"/examples/{name}/{at}")
+
+
+def try_texts(rule: Rule, examples: Sequence[Any]) -> list[Trial]:
+    """What a rule makes of each example; nothing is kept."""
+    detector = tried(rule)
+    return [try_example(detector, rule, example) for example in examples]
+
+
+async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tuple[StoredRule, bool]:
+    """Add a rule; it, and whether it is new. The same rule again changes nothing.
+
+    Raises:
+        RuleExists: another rule has its id.
+        InvalidRule: it cannot run, or not as its examples say.
+    """
+    demand_organization(caller, "a detection rule")
+    standing = await store.rule(tx, rule.id, lock=True)
+    if standing is not None:
+        if standing.rule == rule:
+            return standing, False
+        raise RuleExists(f"there is another rule {rule.id}; change it with PUT")
+    check_examples(rule)
+    stored = StoredRule(rule, 1, "custom", "", now, caller.subject)
+    await store.put_rule(tx, stored)
+    await _announce_rule(tx, caller, stored, "created", now)
+    return stored, True
+
+
+async def change_rule(
+    tx: Tx, caller: Caller, rule_id: str, rule: Rule, expected: int | None, now: datetime
+) -> StoredRule:
+    """Replace a rule.
+
+    Raises:
+        NoSuchRule, PreconditionFailed, InvalidRule
+    """
+    demand_organization(caller, "a detection rule")
+    if rule.id != rule_id:
+        raise InvalidRule(f"the rule's id is not {rule_id}", field="/id")
+    standing = await store.rule(tx, rule_id, lock=True)
+    if standing is None:
+        raise NoSuchRule(f"there is no rule {rule_id}")
+    check_version(standing.version, expected)
+    check_examples(rule)
+    return await _save_rule(tx, caller, standing, rule, "changed", now)
+
+
+async def disable_rule(tx: Tx, caller: Caller, rule_id: str, expected: int | None, now: datetime) -> StoredRule:
+    """Take a rule out of force; it stays on record and can be put back.
+
+    Raises:
+        NoSuchRule, PreconditionFailed
+    """
+    demand_organization(caller, "a detection rule")
+    standing = await store.rule(tx, rule_id, lock=True)
+    if standing is None:
+        raise NoSuchRule(f"there is no rule {rule_id}")
+    check_version(standing.version, expected)
+    disabled = standing.rule.model_copy(update={"status": Status.DEPRECATED})
+    return await _save_rule(tx, caller, standing, disabled, "disabled", now)
+
+
+async def _save_rule(
+    tx: Tx, caller: Caller, standing: StoredRule, rule: Rule, change: str, now: datetime
+) -> StoredRule:
+    stored = replace(standing, rule=rule, version=standing.version + 1, updated_at=now, updated_by=caller.subject)
+    await store.put_rule(tx, stored)
+    await _announce_rule(tx, caller, stored, change, now)
+    return stored
+
+
+async def _announce_rule(tx: Tx, caller: Caller, stored: StoredRule, change: str, now: datetime) -> None:
+    await store.move(tx, "rules")
+    enabled = stored.rule.status is not Status.DEPRECATED
+    changed = RuleChanged(
+        version=stored.version, occurred_at=now, rule_id=stored.rule.id, title=stored.rule.title, enabled=enabled,
+        change=change, actor=caller.subject,
+    )  # fmt: skip
+    await outbox.add(tx, changed)
+    await audit.record(tx, caller, action=f"rule.{change}", target=stored.rule.id, detail={"version": stored.version})
+
+
+async def take_over_pack(tx: Tx, now: datetime) -> int:
+    """Bring the shipped rules into the database: new ones are added, changed files replace what nobody edited here.
+
+    Returns how many were written.
+    """
+    standing = await store.digests(tx)
+    written = 0
+    for rule_id, shipped in pack.shipped().items():
+        version, origin, digest = standing.get(rule_id, (0, "builtin", ""))
+        if digest == shipped.digest or origin != "builtin":
+            continue
+        if version > 1:
+            edited = await store.rule(tx, rule_id)
+            # Somebody changed or disabled it here; a new release does not overrule them.
+            if edited is not None and edited.updated_by != SYSTEM.subject:
+                continue
+        await store.put_rule(tx, StoredRule(shipped.rule, version + 1, "builtin", shipped.digest, now, SYSTEM.subject))
+        written += 1
+    if written:
+        await store.move(tx, "rules")
+    return written
+
+
+# -- assets ------------------------------------------------------------------------------------------------------
+
+
+async def watch(
+    tx: Tx,
+    caller: Caller,
+    asset_id: UUID,
+    expected: int | None,
+    mode: Mode,
+    prompts: Sequence[str] | None,
+    key: bytes,
+    now: datetime,
+) -> tuple[int, Mode, int]:
+    """Set how an asset is watched; its version, mode and number of prompt fragments.
+
+    Args:
+        prompts: texts that must not leak, replacing those registered; None keeps them. Only keyed hashes are stored.
+
+    Raises:
+        NoSuchAsset, PreconditionFailed
+    """
+    watched = await store.watched(tx, asset_id)
+    if watched is None or not caller.sees(watched.asset.owner_team):
+        raise NoSuchAsset(f"there is no asset {asset_id}")
+    check_version(watched.version, expected)
+    fragments = watched.fragments
+    if prompts is not None:
+        fragments = tuple(fragment for text in prompts for fragment in fragments_of(text, key))
+    version = watched.version + 1
+    await store.put_watch(tx, asset_id, version, mode, fragments, now, caller.subject)
+    await audit.record(
+        tx,
+        caller,
+        action="asset.watched",
+        target=str(asset_id),
+        detail={"mode": mode.value, "fragments": len(fragments)},
+        owner_team=watched.asset.owner_team,
+    )
+    return version, mode, len(fragments)

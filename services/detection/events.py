@@ -1,0 +1,18 @@
+"""Messages in: what inventory says of assets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.detection import store
+from services.detection.store import asset_copy_table
+from shared.consumer import Consumers, Received
+from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
+from shared.database import Tx
+
+consumers = Consumers("detection", rebuilt=[asset_copy_table])
+
+
+@consumers.on(*ASSET_EVENTS)
+async def copy_assets(tx: Tx, batch: Sequence[Received[AssetEvent]]) -> None:
+    await store.put_assets(tx, [received.event.asset for received in batch])

@@ -1,0 +1,149 @@
+"""What a replica keeps in memory so that an ordinary inspection touches no database.
+
+Rules and containments are reloaded when their generation moves: a trigger notifies every replica, and each looks twice
+a second in case a notification was lost. Assets are read on first use and again when they are older than ASSET_SECONDS;
+with the database away the last known ones go on being used. Activity is counted here and shared once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from datetime import datetime
+from uuid import UUID
+
+from services.detection import pack, store
+from services.detection.domain.detector import Detector, Loaded
+from services.detection.domain.sessions import Sessions, Subject
+from services.detection.domain.similarity import PromptIndex
+from services.detection.domain.verdict import Block
+from services.detection.store import Containment, Watched
+from shared import telemetry
+from shared.database import Database, is_outage
+from shared.service import Runtime
+
+ASSET_SECONDS = 1.0
+LOOK_SECONDS = 0.5
+SHARE_SECONDS = 1.0
+
+
+class Live:
+    """One replica's memory."""
+
+    def __init__(self, db: Database, key: bytes, *, assets: int, subjects: int) -> None:
+        self._db = db
+        self.key = key
+        """Keys digests of content and hashes of registered prompts."""
+        self.sessions = Sessions(subjects)
+        self._rules_at = self._containments_at = 0
+        self._detector: Detector | None = None
+        self._containments: dict[tuple[str, str], Containment] = {}
+        self._assets: OrderedDict[UUID, tuple[float, Watched | None, PromptIndex | None]] = OrderedDict()
+        self._capacity = assets
+
+    @property
+    def detector(self) -> Detector:
+        """All rules in force, compiled."""
+        assert self._detector is not None, "load() comes first"
+        return self._detector
+
+    async def load(self) -> None:
+        """Take over rules and containments as they are now, where they moved since the last time."""
+        async with self._db.read() as tx:
+            rules_at, containments_at = await store.generation(tx)
+            rules: list[Loaded] | None = None
+            if rules_at != self._rules_at:
+                rules = await store.rules_in_force(tx)
+            if containments_at != self._containments_at:
+                in_force = await store.containments_in_force(tx)
+                self._containments = {(one.target_kind, one.target): one for one in in_force}
+                self._containments_at = containments_at
+        if rules is not None:
+            self._detector = await asyncio.to_thread(compiled, rules)
+            self._rules_at = rules_at
+
+    async def follow(self, runtime: Runtime) -> None:
+        """Keep up with changes, for ever."""
+        while True:
+            await runtime.signals.wait("generation", LOOK_SECONDS)
+            await self.load()
+
+    async def share(self, _runtime: Runtime) -> None:
+        """Share what was counted and learn what others counted, for ever."""
+        while True:
+            await asyncio.sleep(SHARE_SECONDS)
+            unshared = self.sessions.take_unshared()
+            if not unshared:
+                continue
+            try:
+                async with self._db.begin() as tx:
+                    await store.flush_activity(tx, unshared)
+                    totals = await store.activity_of(tx, list(unshared))
+            except BaseException:
+                self.sessions.give_back(unshared)
+                raise
+            for subject, total in totals.items():
+                self.sessions.learn(subject, total)
+
+    async def know(self, subjects: list[Subject]) -> None:
+        """Fetch the shared sums of subjects that this replica has not seen lately."""
+        missing = self.sessions.missing(subjects)
+        if not missing:
+            return
+        try:
+            async with self._db.read() as tx:
+                found = await store.activity_of(tx, missing)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            # Detection goes on with what this replica counts itself.
+            telemetry.logger().warning("activity_unavailable", error=repr(error))
+            return
+        for subject, activity in found.items():
+            self.sessions.learn(subject, activity)
+
+    async def asset(self, asset_id: UUID) -> tuple[Watched | None, PromptIndex | None]:
+        """The asset as it was at most ASSET_SECONDS ago, and its prompts ready to be looked for."""
+        now = time.monotonic()
+        known = self._assets.get(asset_id)
+        if known is not None and now - known[0] < ASSET_SECONDS:
+            return known[1], known[2]
+        try:
+            async with self._db.read() as tx:
+                watched = await store.watched(tx, asset_id)
+        except Exception as error:
+            if known is None or not is_outage(error):
+                raise
+            return known[1], known[2]
+        prompts = known[2] if known is not None else None
+        changed = known is None or known[1] is None or watched is None or known[1].version != watched.version
+        if changed:
+            prompts = PromptIndex(watched.fragments, self.key) if watched is not None and watched.fragments else None
+        self._assets[asset_id] = (now, watched, prompts)
+        self._assets.move_to_end(asset_id)
+        while len(self._assets) > self._capacity:
+            self._assets.popitem(last=False)
+        return watched, prompts
+
+    def block_of(
+        self, *, asset_id: UUID | None, session_id: str | None, actor: str | None, now: datetime
+    ) -> Block | None:
+        """The containment that forbids an interaction of these, if any."""
+        targets = (("session", session_id), ("actor", actor), ("asset", str(asset_id) if asset_id else None))
+        for kind, target in targets:
+            one = self._containments.get((kind, target)) if target else None
+            if one is not None and (one.expires_at is None or now < one.expires_at):
+                return Block(one.reason, one.containment_id, kind, one.target)
+        return None
+
+
+def compiled(rules: list[Loaded]) -> Detector:
+    """A detector of these rules; the shipped ones that stand unchanged share the pack's compilation."""
+    shipped = pack.shipped()
+    unchanged = frozenset(
+        one.rule.id
+        for one in rules
+        if one.rule.id in shipped and pack.digest_of(one.rule) == shipped[one.rule.id].digest
+    )
+    return Detector(rules, pack.compiled(), unchanged)

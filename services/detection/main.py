@@ -1,0 +1,86 @@
+"""The detection service, composed."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from services.detection import api, application, events, pack, store
+from services.detection.live import Live
+from services.detection.settings import DetectionSettings
+from shared import telemetry
+from shared.commands import command_line
+from shared.database import is_outage
+from shared.service import Periodic, Runtime, Service
+
+RETRY_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def live(runtime: Runtime) -> AsyncIterator[None]:
+    """The replica's memory, filled; waits for the database as long as it takes."""
+    settings: DetectionSettings = runtime.settings
+    key = hmac.digest(settings.cursor_secret.get_secret_value().encode(), b"content digests", "sha256")
+    memory = Live(runtime.db, key, assets=settings.remembered_assets, subjects=settings.remembered_subjects)
+    runtime.resources["live"] = memory
+    compiling = asyncio.create_task(asyncio.to_thread(pack.compiled))
+    while True:
+        try:
+            async with runtime.db.begin() as tx:
+                await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("detection pack"))))
+                await application.take_over_pack(tx, datetime.now(UTC))
+            await compiling
+            await memory.load()
+            break
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            telemetry.logger().warning("waiting", duty="load rules", error=repr(error))
+            await asyncio.sleep(RETRY_SECONDS)
+    yield
+
+
+async def follow(runtime: Runtime) -> None:
+    memory: Live = runtime.resources["live"]
+    await memory.follow(runtime)
+
+
+async def share(runtime: Runtime) -> None:
+    memory: Live = runtime.resources["live"]
+    await memory.share(runtime)
+
+
+async def expire(runtime: Runtime) -> None:
+    async with runtime.db.begin() as tx:
+        await application.expire(tx, datetime.now(UTC))
+
+
+async def forget(runtime: Runtime) -> None:
+    async with runtime.db.begin() as tx:
+        await store.forget_activity(tx, time.time())
+
+
+SERVICE = Service(
+    name="detection",
+    title="Detection",
+    description="Inspects what passes between people, models and tools, and raises alerts.",
+    directory=Path(__file__).parent,
+    metadata=store.metadata,
+    routers=api.ROUTERS,
+    consumers=events.consumers,
+    channels=["generation", "alert"],
+    resources=live,
+    background={"follow rules and containments": follow, "share activity": share},
+    periodic=[
+        Periodic("end what expired", 1.0, expire),
+        Periodic("forget old activity", 60.0, forget),
+    ],
+)
+app = command_line(SERVICE, DetectionSettings)
