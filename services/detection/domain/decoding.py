@@ -1,9 +1,9 @@
 """Undoing what hides words from a filter: encodings, letter spacing, leet, reversed text.
 
 Decoded fragments are put back where they stood, so that a half-encoded sentence reads as a whole and one more pass over
-the result undoes nested encodings. Work is bounded: no pass grows a text beyond `MAX_CHARACTERS`, and `unwrap` makes at most
-`MAX_PASSES` of them. Every pattern here is ours and linear; TRIGGERS lets the caller's own scan say which decoders are
-worth trying at all.
+the result undoes nested encodings. Work is bounded: no pass grows a text beyond MAX_CHARACTERS, and `unwrap` makes at
+most MAX_PASSES of them. Every pattern here is ours and linear; TRIGGERS lets the caller's own scan say which decoders
+are worth trying at all.
 """
 
 from __future__ import annotations
@@ -111,16 +111,14 @@ _URL = re.compile(r"(?<![^\s%])[^\s%]*(?:%[0-9A-Fa-f]{2}[^\s%]*){2,}")
 _ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){4,}")
 _BINARY = re.compile(r"(?:[01]{8}[ ,]?){5,}")
 _DECIMAL = re.compile(r"(?:[0-9]{2,3}[ ,]{1,2}){9,}[0-9]{2,3}")
-_MORSE = re.compile(r"(?:[.\-]{1,6}[ /|]{1,3}){8,}[.\-]{1,6}")
+_MORSE_CODE = re.compile(r"(?:[.\-]{1,6}[ /|]{1,3}){8,}[.\-]{1,6}")
 _SPACING = re.compile(r"(?<![A-Za-z0-9])[A-Za-z](?:[ ._*|~\-]{1,4}[A-Za-z](?![A-Za-z0-9])){5,}")
 
-_MORSE_LETTERS = dict(
-    zip(
-        ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --..".split(),
-        "abcdefghijklmnopqrstuvwxyz",
-        strict=True,
-    )
+_MORSE = (
+    "a.- b-... c-.-. d-.. e. f..-. g--. h.... i.. j.--- k-.- l.-.. m-- n-. o--- p.--. q--.- r.-. s... t- u..- v...- "
+    "w.-- x-..- y-.-- z--.."
 )
+_MORSE_LETTERS = {sign[1:]: sign[0] for sign in _MORSE.split()}
 
 
 def _base64(token: str) -> str | None:
@@ -192,7 +190,7 @@ _DECODERS: dict[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = {
     "hex": (_HEX, _hex),
     "base32": (_BASE32, _base32),
     "base64": (_BASE64, _base64),
-    "morse": (_MORSE, _morse),
+    "morse": (_MORSE_CODE, _morse),
     "spacing": (_SPACING, _spacing),
 }
 

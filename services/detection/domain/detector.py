@@ -135,15 +135,15 @@ class Detector:
         gathered.check_policies()
         return gathered.result()
 
-    def matches(self, reading: Reading) -> tuple[Matches, frozenset[str]]:
-        """The pattern rules that a reading touches, with where, and the signs of encodings in it."""
-        found, signs = self._shipped.scan(reading.data, reading.view)
+    def matches(self, reading: Reading) -> Matches:
+        """The pattern rules that match a reading, with where; notes on it the signs of encodings."""
+        found, reading.signs = self._shipped.scan(reading.data, reading.view)
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
         found += self._own.scan(reading.data, reading.view)[0]
         if reading.squeezed:
             seen = {rule.id for rule, _ in found}
             found += [one for one in self._squeezed.scan(reading.data, reading.view)[0] if one[0].id not in seen]
-        return found, signs
+        return found
 
     def signs(self, text: str) -> frozenset[str]:
         return self._shipped.signs(text)
@@ -156,7 +156,7 @@ class Detector:
         """Secrets and personal data in a text, whatever rules they would fall under there: what no excerpt may show."""
         reading = Reading(View.RAW, text, text)
         spans: list[Sensitive] = []
-        for rule, matches in self.matches(reading)[0]:
+        for rule, matches in self.matches(reading):
             if rule.kind in DATA_KINDS:
                 for match in matches:
                     start, end = reading.characters(match.value_start, match.value_end)
@@ -216,11 +216,8 @@ class _Gathering:
     # -- text ----------------------------------------------------------------------------------------------------
 
     def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
-        signs: frozenset[str] = frozenset()
-        for reading in readings(segment.text, self._detector.signs, lambda: signs):
-            found, touched = self._detector.matches(reading)
-            if not reading.via and reading.view is View.RAW:
-                signs = touched
+        for reading in readings(segment.text, self._detector.signs):
+            found = self._detector.matches(reading)
             sensitive: list[Sensitive] | None = None
             for rule, spans in found:
                 if not self._applies(rule, segment.direction):
@@ -243,7 +240,7 @@ class _Gathering:
         assert isinstance(rule.detection, RegexDetection)
         mention = rule.detection.quotable and is_mention(reading.text, *span)
         origin = reading.origin(*span)
-        # Positions in folded text differ from those of its source only outside ASCII, where the excerpt is the original's.
+        # Positions in folded text differ from its source's only outside ASCII; then the excerpt is the original's.
         shown = (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
         if shown[0] is segment.text and reading.source is not segment.text:
             sensitive = self._detector.sensitive(segment.text)

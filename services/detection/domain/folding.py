@@ -1,8 +1,8 @@
 """Folding of characters that look alike, or like nothing, to the ones that a reader sees.
 
 The tables are our own selection: what attackers use to hide words from filters, kept small so that ordinary text in
-any of the world's scripts stays itself. A Cyrillic or Greek letter is taken for its Latin double only inside a word that also
-has Latin letters, or where a word is made of doubles alone while the text has no other word of that script.
+any of the world's scripts stays itself. A Cyrillic or Greek letter is taken for its Latin double only inside a word
+that also has Latin letters, or where a word is made of doubles alone while the text has no other word of that script.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def undouble(text: str) -> tuple[str, int]:
 
 def _fold_long(run: str) -> str:
     decomposed = unicodedata.normalize("NFKD", run).translate(_TABLE)
-    return unicodedata.normalize("NFKC", decomposed).casefold()
+    return unicodedata.normalize("NFKC", decomposed).casefold().lower()
 
 
 _fold_short = functools.lru_cache(maxsize=16_384)(_fold_long)
@@ -144,6 +144,7 @@ def fold(text: str) -> str:
     return _RUN.sub(_fold_match, text).lower()
 
 
+@functools.lru_cache(maxsize=8_192)
 def _continues(character: str) -> bool:
     """True when a character can melt into the one before: marks, joining Hangul, and what folds to nothing."""
     decomposed = unicodedata.normalize("NFKD", character).translate(_TABLE)
@@ -156,21 +157,25 @@ def _continues(character: str) -> bool:
 def fold_with_offsets(text: str) -> tuple[str, array[int]]:
     """As `fold`, with the position in `text` of each character of the result, and one more for its end.
 
-    Slow (about a microsecond a character), so called only when something was found.
+    Called only when something was found: outside ASCII it takes about a microsecond a character.
     """
-    if PLAIN_ASCII.fullmatch(text):
-        return text.lower(), array("l", range(len(text) + 1))
     pieces: list[str] = []
     offsets = array("l")
-    start = 0
-    for end in range(1, len(text) + 1):
-        if end < len(text) and ord(text[end]) >= 0x80 and _continues(text[end]):
-            continue
-        piece = fold(text[start:end])
-        pieces.append(piece)
-        offsets.extend([start] * len(piece))
-        start = end
-    offsets.append(len(text))
+    last = 0
+    for run in _RUN.finditer(text):
+        pieces.append(text[last : run.start()].lower())
+        offsets.extend(range(last, run.start()))
+        last = start = run.start()
+        for end in range(start + 1, run.end() + 1):
+            if end < run.end() and _continues(text[end]):
+                continue
+            piece = _fold_long(text[start:end])
+            pieces.append(piece)
+            offsets.extend([start] * len(piece))
+            start = end
+        last = run.end()
+    pieces.append(text[last:].lower())
+    offsets.extend(range(last, len(text) + 1))
     return "".join(pieces), offsets
 
 

@@ -8,9 +8,9 @@ _REACH = 160
 _QUOTES = "\"'`“”‘’«»„"
 _CLOSING = {"“": "”", "‘": "’", "«": "»", "„": "“"}
 _DISCUSSION = re.compile(
-    r"(?i)\b(?:prompt[- ]injections?|jailbreak(?:s|ing)?|attack(?:s|er|ers)?|adversar\w+|malicious|exploit\w*|vulnerab\w+|"
-    r"guardrails?|detect(?:s|or|ors|ion|ing)?|red[- ]?team\w*|phrases?|keywords?|patterns?|such as|e\.g\.|for example|examples?|"
-    r"probes?|payloads?|test cases?|blocklist\w*|filters?|classif\w+|mitigat\w+|defen[cs]e\w*|security)\b"
+    r"(?i)\b(?:prompt[- ]injections?|jailbreak(?:s|ing)?|attack(?:s|er|ers)?|adversar\w+|malicious|exploit\w*"
+    r"|vulnerab\w+|guardrails?|detect(?:s|or|ors|ion|ing)?|red[- ]?team\w*|phrases?|keywords?|patterns?|such as|e\.g\."
+    r"|for example|examples?|probes?|payloads?|test cases?|blocklist\w*|filters?|classif\w+|mitigat\w+|defen[cs]e\w*|security)\b"
 )
 
 

@@ -1,13 +1,14 @@
 """Detection rules as data: what one looks for, where, and what it means.
 
-A rule is written in YAML or sent over the API; both end here. Five types of detection, the specification's:
-regex over text, similarity to registered prompt fragments, statistics of a text or a session, policy of an asset, and rates in a
-window of time. Patterns are RE2 syntax (no look-around, no back-references), so no text can make one slow.
+A rule is written in YAML or sent over the API; both end here. Five types of detection, the specification's: regex over
+text, similarity to registered prompt fragments, statistics of a text or a session, policy of an asset, and rates in a
+window of time. Patterns are RE2 syntax (no look-around, no back-references), so no text makes one explode.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -24,8 +25,10 @@ from shared.contracts.inventory import AssetType, DataClassification
 from shared.errors import Invalid
 
 MAX_PROGRAM_SIZE = 4_000
-"""Upper bound on a pattern's RE2 program, in instructions. The slowest patterns of this size that we could construct
-take 0.3 s of one core on 64 KB in RE2's NFA; ordinary ones have under 200."""
+"""Upper bound on a pattern's RE2 program, in steps; most have under 500."""
+MAX_SCAN_SECONDS = 0.05
+"""Upper bound on the CPU time of one pattern over 64 KB that suit it badly. RE2 is linear in the text, yet a pattern
+such as `(a.*b.*){1,100}c` takes 0.23 s a time."""
 
 
 class InvalidRule(Invalid):
@@ -92,7 +95,7 @@ class Validator(StrEnum):
 
 
 class Metric(StrEnum):
-    """What statistical and rate rules measure. Units: bits a character, ratio, calls, tokens, US dollars, characters."""
+    """What statistical and rate rules measure: bits a character, ratios, counts, calls, tokens, US dollars."""
 
     OUTPUT_ENTROPY_DELTA = "output_entropy_delta"
     OUTPUT_LENGTH_RATIO = "output_length_ratio"
@@ -101,7 +104,6 @@ class Metric(StrEnum):
     HIDDEN_MESSAGE_LENGTH = "hidden_message_length"
     BIDI_CONTROLS = "bidi_controls"
     MIXED_SCRIPT_WORDS = "mixed_script_words"
-    ENCODING_DEPTH = "encoding_depth"
     TOOL_CALLS_PER_MINUTE = "tool_calls_per_minute"
     REQUESTS_PER_MINUTE = "requests_per_minute"
     TOKENS_PER_MINUTE = "tokens_per_minute"
@@ -111,7 +113,7 @@ class Metric(StrEnum):
 
     @property
     def window_seconds(self) -> int | None:
-        """Length of the window that a rate is summed over; None for what one interaction or a session's history shows."""
+        """Length of the window that a rate is summed over; None for what is no rate."""
         return {"minute": 60, "hour": 3_600}.get(self.value.rsplit("_", 1)[-1])
 
 
@@ -125,7 +127,7 @@ Threshold = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class RegexDetection(Part):
-    """Text that matches: any of `any` (or the one `pattern`, or one of the literal `phrases`), all of `all`, none of `unless`.
+    """Text that matches any of `any`, `pattern` and the literal `phrases`, all of `all`, and none of `unless`.
 
     Matching ignores case unless `case_sensitive`. A group named `value` narrows what is reported, masked and validated.
     `quotable` says that the same words inside quotation marks in a text about attacks are a mention, not a use.
@@ -217,7 +219,7 @@ class Scope(Part):
 
 
 class Example(Part):
-    """An interaction for a rule to be tried on. `repeat` sends it so often; `before` is what the session said before."""
+    """An interaction for a rule to be tried on, `repeat` times; `before` are the session's earlier outputs."""
 
     content: str = ""
     direction: Direction | None = None
@@ -356,9 +358,25 @@ def check(rule: Rule) -> None:
         InvalidRule: names the field.
     """
     for _, field, pattern in patterns_of(rule):
-        size = compile_pattern(pattern, case_sensitive=_case_sensitive(rule), field=field).programsize
-        if size > MAX_PROGRAM_SIZE:
-            raise InvalidRule(f"the pattern is too large: {size} of at most {MAX_PROGRAM_SIZE} steps", field=field)
+        compiled = compile_pattern(pattern, case_sensitive=_case_sensitive(rule), field=field)
+        if compiled.programsize > MAX_PROGRAM_SIZE:
+            raise InvalidRule(
+                f"the pattern is too large: {compiled.programsize} of at most {MAX_PROGRAM_SIZE} steps", field=field
+            )
+        if _slowest_scan(compiled, pattern) > MAX_SCAN_SECONDS:
+            raise InvalidRule(f"the pattern takes over {MAX_SCAN_SECONDS} s for 64 KB", field=field)
+
+
+def _slowest_scan(compiled: Any, pattern: str) -> float:
+    """CPU seconds of the slowest of a few texts made to keep the pattern busy: its own letters, over and over."""
+    letters = "".join(dict.fromkeys(re.findall(r"[A-Za-z0-9]", pattern)))[:40] or "ab"
+    slowest = 0.0
+    for motif in (letters, letters[:1], letters[:2] + " ", " ".join(letters) + "\n"):
+        text = (motif * (65_536 // len(motif) + 1)).encode()[:65_536]
+        started = time.thread_time()
+        compiled.search(text)
+        slowest = max(slowest, time.thread_time() - started)
+    return slowest
 
 
 def _case_sensitive(rule: Rule) -> bool:

@@ -1,7 +1,7 @@
-"""Is a match what its pattern takes it for? Check digits, entropy and known placeholders, so that near misses stay quiet.
+"""Is a match what its pattern takes it for? Check digits, entropy and placeholders, so that near misses stay quiet.
 
-The arithmetic is stdnum's and phonenumbers'; ours is which values nobody would call a leak: documentation's own examples,
-masks, and words that merely look like a credential.
+The arithmetic is stdnum's and phonenumbers'; ours is which values nobody would call a leak: documentation's own
+examples, masks, and words that merely look like a credential.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import phonenumbers
@@ -67,9 +68,7 @@ def plausible_secret(value: str) -> bool:
     if _IDENTIFIER.fullmatch(value) or _PATH.match(value) or value.lower() in _STAND_INS:
         return False
     lowered = value.lower()
-    steps = sum(
-        _SEQUENCES.find(one) + 1 == _SEQUENCES.find(two) for one, two in zip(lowered, lowered[1:], strict=False)
-    )
+    steps = sum(_SEQUENCES.find(one) + 1 == _SEQUENCES.find(two) for one, two in pairwise(lowered))
     return steps < 0.5 * len(value)
 
 
@@ -83,9 +82,24 @@ def plausible_password(value: str) -> bool:
 
 # Numbers that payment providers publish for trying things out: valid by their check digit, and nobody's.
 _TEST_CARDS = frozenset(
-    "4111111111111111 4242424242424242 4012888888881881 4000056655665556 5555555555554444 5105105105105100 "
-    "5200828282828210 378282246310005 371449635398431 6011111111111117 6011000990139424 30569309025904 "
-    "38520000023237 3530111333300000 4000000000000002 4000000000009995".split()
+    {
+        "4111111111111111",
+        "4242424242424242",
+        "4012888888881881",
+        "4000056655665556",
+        "5555555555554444",
+        "5105105105105100",
+        "5200828282828210",
+        "378282246310005",
+        "371449635398431",
+        "6011111111111117",
+        "6011000990139424",
+        "30569309025904",
+        "38520000023237",
+        "3530111333300000",
+        "4000000000000002",
+        "4000000000009995",
+    }
 )
 _CARD_PREFIX = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|3[068]|6(?:011|5|4[4-9]|2)|35|50|5[6-8]|6[37])")
 

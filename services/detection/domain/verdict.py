@@ -1,8 +1,8 @@
 """From findings to a verdict, and from a verdict to what is applied.
 
-Scores are between 0 and 1. A rule's level gives the score (SCORES), its confidence scales it, hiding adds to it. Independent signs of
-an attack add up as probabilities do, 1 - (1-a)(1-b); several matches on the same words count once, and secrets or
-personal data do not add up, since ten addresses are no more certain than one.
+Scores are between 0 and 1. A rule's level gives the score (SCORES), its confidence scales it, hiding adds to it.
+Independent signs of an attack add up as probabilities do, 1 - (1-a)(1-b); several matches on the same words count
+once, and secrets or personal data do not add up, since ten addresses are no more certain than one.
 """
 
 from __future__ import annotations

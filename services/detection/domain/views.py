@@ -1,4 +1,4 @@
-"""The readings of a text that rules are matched against: as sent, as a reader sees it, and with its disguises undone."""
+"""The readings of a text that rules are matched against: as sent, as read by a person, and with disguises undone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Reading:
         source: what this was folded from; the same as `text` for raw readings.
         via: what had to be undone to read it, outermost first; empty for the plain text.
         squeezed: its words have lost their separators.
+        signs: what its scan showed of encodings, once it was scanned.
     """
 
     view: View
@@ -32,6 +33,7 @@ class Reading:
     origin_of_source: Origin = _same
     via: tuple[str, ...] = ()
     squeezed: bool = False
+    signs: frozenset[str] = frozenset()
     data: bytes = b""
     _offsets: array[int] | None = field(default=None)
 
@@ -58,27 +60,25 @@ class Reading:
         return self.origin_of_source(self._offsets[start], self._offsets[end])
 
 
-def readings(
-    text: str, signs: Callable[[str], frozenset[str]], plain: Callable[[], frozenset[str]]
-) -> Iterator[Reading]:
+def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Reading]:
     """The readings of a text that are worth a look, the raw one first.
 
     Args:
-        signs: which of decoding.TRIGGERS a text touches.
-        plain: the same for `text` itself; asked once the raw reading was scanned, which tells it.
+        signs: which of decoding.TRIGGERS a text touches. For `text` itself the scan of the raw reading tells it
+            (Reading.signs), so that ordinary text is not scanned once more.
     """
-    yield Reading(View.RAW, text, text)
+    raw = Reading(View.RAW, text, text)
+    yield raw
     foreign = not text.isascii()
     readable, mixed = folding.undouble(text) if foreign else (text, 0)
     disguised = foreign and (mixed > 0 or bool(folding.invisible_breaks(text)))
     yield Reading(View.TEXT, folding.fold(readable), readable, via=("unicode",) if disguised else ())
-    touched = plain()
-    if not touched and not foreign:
+    if not raw.signs and not foreign:
         return
     unwrapped = decoding.unwrap(readable, signs)
     if unwrapped is not None:
         via, origin = unwrapped.encodings, unwrapped.origin
         yield Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
         yield Reading(View.TEXT, folding.fold(unwrapped.text), unwrapped.text, origin, via, unwrapped.squeezed)
-    for disguise in decoding.disguises(readable, touched):
+    for disguise in decoding.disguises(readable, raw.signs):
         yield Reading(View.TEXT, folding.fold(disguise.text), disguise.text, disguise.origin, (disguise.name,))
