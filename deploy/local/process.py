@@ -139,7 +139,7 @@ def describe_exit(code: int) -> str:
     return f"signal {-code}"
 
 
-def last_words(log: Path, lines: int = 8) -> str:
+def last_words(log: Path, lines: int = 20) -> str:
     """The end of a log to append to a message, or nothing when there is none."""
     try:
         with log.open("rb") as file:

@@ -181,7 +181,7 @@ class Stack:
         for name in todo:
             env |= self.environment.of(name)
         argv = (sys.executable, "-m", migrations.__name__, *(f"{name}={self._modules[name]}" for name in todo))
-        await _run_once(Command("migrate", argv, self.home.logs / "migrate.log", env, ROOT))
+        await _run_once("migrating", Command("migrate", argv, self.home.logs / "migrate.log", env, ROOT))
         log.info("migrated %s after %.1f s", ", ".join(todo), time.monotonic() - began)
 
     async def _admin_key(self, database_is_new: bool) -> None:
@@ -190,7 +190,8 @@ class Stack:
             return
         self.home.admin_key.unlink(missing_ok=True)
         out = str(self.home.admin_key)
-        await _run_once(self._command("gateway", "create-key", "--name", "admin", "--role", "admin", "--out", out))
+        command = self._command("gateway", "create-key", "--name", "admin", "--role", "admin", "--out", out)
+        await _run_once("making the admin key", command)
 
     def _command(self, name: str, *arguments: str) -> Command:
         return Command(
@@ -229,7 +230,7 @@ async def _run_until_signalled(stack: Stack) -> None:
     await stack.run(stop, lambda url: print(f"ready {url}", flush=True))
 
 
-async def _run_once(command: Command) -> None:
+async def _run_once(what: str, command: Command) -> None:
     """Run a command to its end.
 
     Raises:
@@ -243,7 +244,7 @@ async def _run_once(command: Command) -> None:
         await process.wait()
         raise
     if code != 0:
-        raise StartError(f"{' '.join(command.argv[1:5])} ended with {describe_exit(code)}{last_words(command.log)}")
+        raise StartError(f"{what} ended with {describe_exit(code)}{last_words(command.log)}")
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
