@@ -29,6 +29,7 @@ _MAX_UNKNOWN = 4096
 _UNKNOWN_SECONDS = 10.0
 _MAX_KEYS = 100_000
 _LOOK_UPS_AT_ONCE = 8
+_ID = slice(len(keys.PREFIX), len(keys.PREFIX) + keys.ID_LENGTH)
 
 
 class Known:
@@ -65,7 +66,7 @@ class Access:
         self._changed: set[str] = set()  # of those being loaded
         self._gate = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
         self._revoked: dict[tuple[str, str], float] = {}
-        self._used: dict[str, datetime] = {}
+        self._used: dict[str, float] = {}
 
     # keys
 
@@ -78,14 +79,20 @@ class Access:
         key_id = keys.key_id(presented)
         if key_id is None:
             return None
+        if key_id not in self._keys:
+            await self._find(key_id)
+        return self.known(presented)
+
+    def known(self, presented: str) -> Principal | None:
+        """Whose key this is, if that is known without asking the database and the key is good."""
+        key_id = presented[_ID]
         known = self._keys.get(key_id)
-        if known is None:
-            known = await self._find(key_id)
         if known is None or not keys.matches(self._peppers, presented, known.digest):
             return None
-        if known.principal.ends_at <= time.time():
+        now = time.time()
+        if known.principal.ends_at <= now:
             return None
-        self._used[key_id] = datetime.now(UTC)
+        self._used[key_id] = now
         return known.principal
 
     async def _find(self, key_id: str) -> Known | None:
@@ -223,7 +230,7 @@ class Access:
             return
         try:
             async with self._db.begin() as tx:
-                await store.touch_keys(tx, used)
+                await store.touch_keys(tx, {key_id: datetime.fromtimestamp(at, UTC) for key_id, at in used.items()})
         except BaseException:
             self._used = {**used, **self._used}
             raise

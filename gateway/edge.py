@@ -129,6 +129,7 @@ class Edge(asyncio.Protocol):
 
         self.in_head = False
         self.head_bytes = 0
+        self.chunk_bytes = 0
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.refusal: Problem | None = None
@@ -174,6 +175,7 @@ class Edge(asyncio.Protocol):
         self.last_byte_at = self.loop.time()
         if self.stopped:
             return
+        self.chunk_bytes = len(data)
         if self.in_head or self.incoming is None:
             self.head_bytes += len(data)
         while True:
@@ -240,6 +242,12 @@ class Edge(asyncio.Protocol):
         parser = self.parser
         method = parser.get_method().decode()
         version = parser.get_http_version()
+        # The bytes of this head are at most those of the chunks that it came in; only then they are counted exactly.
+        if self.head_bytes + self.chunk_bytes > self.limits.max_head_bytes and (
+            sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head_bytes
+        ):
+            self.refusal = _head_too_large()
+            return
         body_bytes, self.refusal = _framing(method, version, self.target, self.headers, self.limits, parser)
         if self.refusal is not None:
             return
@@ -556,6 +564,15 @@ class Exchange:
         self._delivered = self._ended
         return {"type": "http.request", "body": body, "more_body": not self._ended}
 
+    def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """The whole answer at once, without waiting; False when the client is too slow for that and nothing was
+        sent."""
+        if self.edge.writable is not None or self._gone:
+            return False
+        self._start_response(status, headers)
+        self._write_body(body, last=True)
+        return True
+
     async def send(self, message: Message) -> None:
         edge = self.edge
         if edge.writable is not None:
@@ -568,8 +585,10 @@ class Exchange:
             self._start_response(message["status"], message["headers"])
             edge.loop.call_soon(self._flush)  # a body that follows at once goes out in the same packet
             return
-        body: bytes = message.get("body", b"")
-        last = not message.get("more_body", False)
+        self._write_body(message.get("body", b""), last=not message.get("more_body", False))
+
+    def _write_body(self, body: bytes, *, last: bool) -> None:
+        edge = self.edge
         if self.method == "HEAD":
             body = b""
         elif self._remaining_out is not None:
@@ -639,7 +658,7 @@ def _framing(
         return 0, Problem(
             414, "target-too-long", "The request target is too long.", f"at most {limits.max_target_bytes} bytes"
         )
-    if len(headers) > limits.max_headers or sum(len(n) + len(v) for n, v in headers) > limits.max_head_bytes:
+    if len(headers) > limits.max_headers:
         return 0, _head_too_large()
     if version not in ("1.1", "1.0"):
         return 0, Problem(505, "http-version", "This HTTP version is not spoken here.", "use HTTP/1.1")

@@ -15,8 +15,10 @@ from urllib.parse import unquote
 import jwt
 from opentelemetry.trace import SpanKind
 
+from gateway import keys
 from gateway import target as targets
 from gateway.access import Access
+from gateway.durations import DURATIONS
 from gateway.edge import EXTENSION, App, ClientGone, Exchange, Message, Receive, Scope, Send
 from gateway.headers import sift
 from gateway.limits import Limiter, LimitsUnavailable
@@ -85,7 +87,6 @@ class Front:
     def __init__(self, own: App, means: Callable[[], Means]) -> None:
         self._own = own
         self._means = means
-        self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,11 +128,9 @@ class Front:
         except UpstreamError as error:
             telemetry.logger().warning("answer_cut", service=area, error=str(error), trace_id=trace_id)
             return  # the connection is aborted, so that the cut answer cannot pass for a whole one
-        finally:
-            if exchange.endless:
-                area = "stream"  # their duration says nothing about speed
-        if area != "gateway":  # that application observes its own
-            self._observe(exchange.method, area, status, time.perf_counter() - started)
+        if exchange.untimed or exchange.endless:
+            area = "lasting"
+        DURATIONS.observe(exchange.method, area, status, time.perf_counter() - started)
 
     async def _serve(
         self,
@@ -145,7 +144,8 @@ class Front:
         means = self._means()
         if not means.access.current:
             raise Unavailable("the gateway cannot tell at the moment who was revoked")
-        principal = await self._authenticate(means, single.get(b"authorization"), route)
+        credential = _credential(single.get(b"authorization"))
+        principal = means.access.known(credential) or await self._authenticate(means, credential, route)
         session = _session(single.get(SESSION_HEADER))
         if means.access.revoked(principal, session):
             raise Problem(
@@ -161,7 +161,7 @@ class Front:
             except LimitsUnavailable as error:
                 raise Unavailable("rate limits cannot be counted at the moment") from error
         admitted, bucket = decided
-        extra = list(bucket.headers(time.monotonic()))
+        extra = bucket.headers(time.monotonic())
         if not admitted:
             raise Problem(
                 429,
@@ -201,24 +201,20 @@ class Front:
             span.set_attribute("http.response.status_code", status)
             return status
 
-    async def _authenticate(self, means: Means, header: bytes | None, route: targets.Route) -> Principal:
-        scheme, _, credential = (header or b"").partition(b" ")
-        text = credential.strip().decode("ascii")  # sift let visible ASCII through only
-        if scheme.lower() != b"bearer" or not text:
-            raise _unauthenticated("send `Authorization: Bearer <API key or token>`", error=None)
-        if text.startswith("cln_"):
-            principal = await means.access.principal_of(text)
+    async def _authenticate(self, means: Means, credential: str, route: targets.Route) -> Principal:
+        if credential.startswith(keys.PREFIX):
+            principal = await means.access.principal_of(credential)
             if principal is None:
                 raise _unauthenticated("the API key is unknown, expired or revoked")
             return principal
-        if route.service == "gateway" and _is_of_service(text):
+        if route.service == "gateway" and _is_of_service(credential):
             try:
-                caller = means.services.verify(text)
+                caller = means.services.verify(credential)
             except Unauthenticated as error:
                 raise _unauthenticated(error.detail) from error
             return means.service_principal(caller)
         try:
-            return await means.tokens.principal_of(text)
+            return await means.tokens.principal_of(credential)
         except TokenRefused as error:
             raise _unauthenticated(str(error)) from error
 
@@ -263,13 +259,13 @@ class Front:
             )
         await exchange.refuse(problem, trace_id or None)
 
-    def _observe(self, method: str, area: str, status: int, seconds: float) -> None:
-        place = (method, area, status)
-        observe = self._observers.get(place)
-        if observe is None:
-            observe = telemetry.HTTP_SECONDS.labels("gateway", method, area, str(status)).observe
-            self._observers[place] = observe
-        observe(seconds)
+
+def _credential(header: bytes | None) -> str:
+    scheme, _, credential = (header or b"").partition(b" ")
+    text = credential.strip().decode("ascii")  # sift let visible ASCII through only
+    if scheme.lower() != b"bearer" or not text:
+        raise _unauthenticated("send `Authorization: Bearer <API key or token>`", error=None)
+    return text
 
 
 def _unauthenticated(detail: str, error: str | None = "invalid_token") -> Problem:

@@ -60,10 +60,7 @@ def digest(pepper: bytes, plaintext: str) -> bytes:
 
 def matches(peppers: tuple[bytes, ...], plaintext: str, stored: bytes) -> bool:
     """Whether `stored` is the digest of this key under any pepper in use (two while one is being replaced)."""
-    found = False
-    for pepper in peppers:
-        found |= hmac.compare_digest(digest(pepper, plaintext), stored)
-    return found
+    return any(hmac.compare_digest(digest(pepper, plaintext), stored) for pepper in peppers)
 
 
 def _random(length: int) -> str:

@@ -41,6 +41,7 @@ class Policy:
 
     @property
     def header(self) -> bytes:
+        """Its `RateLimit-Policy`."""
         return f'"{self.name}";q={self.quota};w={self.window_seconds}'.encode()
 
 
@@ -90,13 +91,16 @@ class Bucket:
     exhausted: bool = False
     fetching: bool = False
     waiters: list[asyncio.Future[bool]] = field(default_factory=list)
+    policy_header: tuple[bytes, bytes] | None = None
     alone_until: float = 0.0
     alone_used: int = 0
 
-    def headers(self, now: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    def headers(self, now: float) -> list[tuple[bytes, bytes]]:
         """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10)."""
         state = f'"{self.policy.name}";r={self.balance + self.remaining};t={self.reset_seconds(now)}'
-        return (b"ratelimit-policy", self.policy.header), (b"ratelimit", state.encode())
+        if self.policy_header is None:
+            self.policy_header = (b"ratelimit-policy", self.policy.header)
+        return [self.policy_header, (b"ratelimit", state.encode())]
 
     def reset_seconds(self, now: float) -> int:
         return max(1, math.ceil(self.ends_at - now)) if self.ends_at > now else self.policy.window_seconds
@@ -165,6 +169,7 @@ class Limiter:
             if bucket.policy != policy:
                 bucket.balance, bucket.ends_at, bucket.exhausted = 0, 0.0, False
             bucket.policy = policy
+            bucket.policy_header = None
         return bucket
 
     def _forget(self) -> None:

@@ -69,7 +69,11 @@ class Proxy:
         if route.untimed:
             exchange.untimed = True
         exchange.cancel_when_client_goes()
-        body, rest = await _gather(exchange, route.max_body_bytes)
+        body, rest = exchange.arrived(), None
+        if body is None:
+            body, rest = await _gather(exchange, route.max_body_bytes)
+        elif len(body) > route.max_body_bytes:
+            raise too_large(route.max_body_bytes)
         method = exchange.method
         chunked = False
         framing = b"\r\n"
@@ -137,7 +141,6 @@ class Proxy:
         headers.append(_NO_SNIFF)
         if not stored:
             headers.append(_NO_STORE)
-        start = {"type": "http.response.start", "status": status, "headers": headers}
         if connection.complete:
             body = connection.take()
             if status not in _BODILESS:
@@ -145,15 +148,16 @@ class Proxy:
                 known = length if exchange.method == "HEAD" else b"%d" % len(body)
                 if known is not None:
                     headers.append((b"content-length", known))
-            await exchange.send(start)
-            await exchange.send({"type": "http.response.body", "body": body})
+            if not exchange.respond(status, headers, body):
+                await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+                await exchange.send({"type": "http.response.body", "body": body})
             return
         if stream:
             exchange.endless = True
             connection.let_last(self._deadlines.stream_idle)
         if length is not None:
             headers.append((b"content-length", length))
-        await exchange.send(start)
+        await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
         more = True
         while more:
             body, more = await connection.read()
@@ -169,11 +173,6 @@ async def _gather(exchange: Exchange, limit_bytes: int) -> tuple[bytes, AsyncIte
     declared = exchange.declared_bytes
     if declared is not None and declared > limit_bytes:
         raise too_large(limit_bytes)
-    arrived = exchange.arrived()
-    if arrived is not None:
-        if len(arrived) > limit_bytes:
-            raise too_large(limit_bytes)
-        return arrived, None
     parts: list[bytes] = []
     size = 0
     more = True

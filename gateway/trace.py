@@ -12,6 +12,7 @@ import re
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 # Ids have to be unique, not unguessable: a generator seeded once by the operating system costs a third of os.urandom.
 _ids = random.Random()
+_NOT_ZERO = 1 << 64 | 1  # all zeros is no id, neither of a trace nor of a span
 
 
 def traceparent(received: bytes | None) -> tuple[bytes, str]:
@@ -25,5 +26,5 @@ def traceparent(received: bytes | None) -> tuple[bytes, str]:
         valid = match and match[1] != b"ff" and (match[1] != b"00" or match[5] is None)
         if match and valid and match[2].strip(b"0") and match[3].strip(b"0"):
             return b"00-%b-%b-%b" % (match[2], match[3], match[4]), match[2].decode()
-    trace_id = f"{_ids.getrandbits(128) or 1:032x}"
-    return f"00-{trace_id}-{_ids.getrandbits(64) or 1:016x}-01".encode(), trace_id
+    made = f"{_ids.getrandbits(192) | _NOT_ZERO:048x}"
+    return f"00-{made[:32]}-{made[32:]}-01".encode(), made[:32]

@@ -113,7 +113,10 @@ class Upstream:
             UpstreamError: nothing of the answer was received.
         """
         while True:
-            connection, reused = await self._acquire()
+            connection = self._kept()
+            reused = connection is not None
+            if connection is None:
+                connection = await self._connect()
             connection.begin(method, first_byte_seconds, idle_seconds, total_seconds)
             try:
                 if more is None:
@@ -132,11 +135,14 @@ class Upstream:
                 connection.abort()
                 raise
 
-    async def _acquire(self) -> tuple[Connection, bool]:
+    def _kept(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
-                return connection, True
+                return connection
+        return None
+
+    async def _connect(self) -> Connection:
         if len(self._open) + self._opening >= self._max_connections:
             raise UpstreamError("busy", f"{self._max_connections} requests are under way")
         loop = asyncio.get_running_loop()
@@ -153,7 +159,7 @@ class Upstream:
         self._open.add(connection)
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_SECONDS, self._check_deadlines, loop)
-        return connection, False
+        return connection
 
     def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

@@ -109,7 +109,7 @@ async def test_metrics_count_requests_by_service_and_status_and_name_no_path(gat
     await gateway.get("/v1/assets/some-secret-name", key)
     await gateway.get("/v1/assets")
     text_of_metrics = (await gateway.get("/metrics")).text
-    line = 'colonnade_http_request_duration_seconds_count{method="GET",route="inventory",service="gateway",status="%d"}'
+    line = 'colonnade_gateway_request_duration_seconds_count{area="inventory",method="GET",status="%d"}'
     assert line % 200 in text_of_metrics
     assert line % 401 in text_of_metrics
     assert "some-secret-name" not in text_of_metrics
