@@ -158,7 +158,7 @@ activity_baseline_table = sa.Table(
 generation_table = sa.Table(
     "generation",
     metadata,
-    sa.Column("only", sa.Boolean, sa.CheckConstraint("only"), primary_key=True, server_default=sa.true()),
+    sa.Column("singleton", sa.Boolean, sa.CheckConstraint("singleton"), primary_key=True, server_default=sa.true()),
     sa.Column("rules", sa.BigInteger, nullable=False),
     sa.Column("containments", sa.BigInteger, nullable=False),
 )

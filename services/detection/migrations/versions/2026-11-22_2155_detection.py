@@ -140,7 +140,7 @@ _TABLES = (
     # Replicas ask for this one row several times a second and reload what moved.
     """
     CREATE TABLE generation (
-        only boolean PRIMARY KEY DEFAULT true CHECK (only),
+        singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
         rules bigint NOT NULL,
         containments bigint NOT NULL
     )
