@@ -259,6 +259,14 @@ async def retire_on(tx: Tx, asset_ids: set[Any], at: datetime) -> None:
         ended = known.deployment.changed(at).moved(DeploymentStatus.RETIRED, at.date())
         await store.save_deployment(tx, ended)
         await outbox.add(tx, _event(ControlRemoved, KnownDeployment(ended, known.asset_name, known.owner_team)))
+        await audit.record(
+            tx,
+            GOVERNANCE,
+            action="control.removed",
+            target=str(known.deployment_id),
+            detail={"reason": "the asset was retired"},
+            owner_team=known.owner_team,
+        )
 
 
 def _evidence(deployment: Deployment, new: NewEvidence | None, caller: Caller, at: datetime) -> Evidence | None:
