@@ -195,7 +195,7 @@ class Story:
         for recommendation in assessment["recommendations"]:
             console.print(f"   - {recommendation}")
         impact = await self._call("GET", f"/v1/assets/{self.assets['training set']}/impact")
-        console.print(f"   a bad training set would reach {len(impact['items'])} assets")
+        console.print(f"   a bad training set would reach {impact['impacted_count']} assets")
 
     async def _deploy_controls(self) -> None:
         self._heading("Two controls go live on the agent; its residual risk falls")
