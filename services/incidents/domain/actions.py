@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,14 +92,27 @@ def literal_of(excerpt: str) -> str | None:
         for character in unicodedata.normalize("NFKC", excerpt)
         if unicodedata.category(character) not in ("Cf", "Cc") or character.isspace()
     )
-    stretches = sorted((part.split() for part in _MASK.split(plain)), key=lambda words: -len(" ".join(words)))
-    words = stretches[0] if stretches else []
+    words = max(_stretches(plain), key=lambda stretch: len(" ".join(stretch)), default=[])
     while words and len(" ".join(words)) > LITERAL_LIMIT:
         words = words[:-1]
     literal = " ".join(words)
     if len(literal) < LITERAL_MINIMUM_CHARACTERS or len(_WORD.findall(literal)) < LITERAL_MINIMUM_WORDS:
         return None
     return literal
+
+
+def _stretches(text: str) -> Iterator[list[str]]:
+    """The words between masks and cuts. One that touches a mask or a cut is only part of a word, and left out."""
+    start = 0
+    for mask in (*_MASK.finditer(text), None):
+        stretch = text[start : mask.start() if mask else len(text)]
+        words = stretch.split()
+        if start and stretch and not stretch[0].isspace():
+            words = words[1:]
+        if mask and stretch and not stretch[-1].isspace():
+            words = words[:-1]
+        yield words
+        start = mask.end() if mask else len(text)
 
 
 def pattern_of(literal: str) -> str:

@@ -6,6 +6,7 @@ a containment or a rule is theirs to test.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +45,8 @@ class Neighbours:
     assets: dict[str, dict[str, Any]] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     """Services that drop every connection."""
+    slow: dict[str, float] = field(default_factory=dict)
+    """Service -> seconds before it answers."""
     _done: dict[tuple[str, str], Any] = field(default_factory=dict)
     _runners: dict[str, web.AppRunner] = field(default_factory=dict)
     _ports: dict[str, int] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class Neighbours:
                 assert request.transport is not None
                 request.transport.abort()
                 return web.Response(status=500)
+            await asyncio.sleep(self.slow.get(name, 0))
             try:
                 caller = self._verifiers[name].verify(request.headers["Authorization"].removeprefix("Bearer "))
             except (Unauthenticated, KeyError):

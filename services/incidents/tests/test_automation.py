@@ -16,7 +16,7 @@ from services.incidents.tests.factories import ASSET, an_alert_raised
 from services.incidents.tests.peers import Neighbours
 from services.incidents.tests.test_events import the_incident
 from shared.tasks import task_table
-from shared.testing import Harness
+from shared.testing import Harness, eventually
 
 COMPLETED = "ev.incidents.step.completed.v1"
 CONTAINED = "ev.incidents.incident.contained.v1"
@@ -239,6 +239,20 @@ async def test_two_workers_at_once_do_everything_once(incidents: Harness, neighb
     assert len(await incidents.published(CONTAINED)) == 10
     assert neighbours.effects == 30
     assert len(neighbours.asked) == 30
+
+
+async def test_an_action_that_hangs_keeps_no_other_waiting(incidents: Harness, neighbours: Neighbours) -> None:
+    neighbours.slow["gateway"] = 1.0
+    await incidents.deliver(an_alert_raised())
+    working = asyncio.create_task(incidents.do_tasks())
+
+    async def rule_in_force() -> bool:
+        return bool((await the_incident(incidents))["steps"][3]["status"] == "completed")
+
+    await eventually(rule_in_force)
+    assert (await the_incident(incidents))["steps"][2]["status"] == "running"
+    await working
+    assert (await the_incident(incidents))["steps"][2]["status"] == "completed"
 
 
 async def test_it_gives_up_in_the_end_and_says_so(incidents: Harness, neighbours: Neighbours) -> None:
