@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -71,9 +72,18 @@ def status_of(error: errors.DomainError) -> int:
 
 
 def document(
-    status: int, *, type: str = "about:blank", title: str | None = None, detail: str | None = None, **extra: Any
+    status: int,
+    *,
+    type: str = "about:blank",
+    title: str | None = None,
+    detail: str | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A problem as the JSON object that is sent, with the trace it happened in."""
+    """A problem as the JSON object that is sent, with the trace it happened in.
+
+    Args:
+        extra: members of this kind of problem; none replaces one of RFC 9457's own.
+    """
     body: dict[str, Any] = {
         "type": type,
         "title": title or _TITLES.get(status, "The request failed."),
@@ -81,7 +91,9 @@ def document(
     }
     if detail:
         body["detail"] = detail
-    body.update({name: value for name, value in extra.items() if value not in (None, [])})
+    for name, value in (extra or {}).items():
+        if value not in (None, []):
+            body.setdefault(name, value)
     trace_id = telemetry.trace_id()
     if trace_id:
         body["trace_id"] = trace_id
@@ -96,7 +108,7 @@ def document_of(error: errors.DomainError) -> dict[str, Any]:
         type=f"urn:colonnade:problem:{_slug(type(error))}",
         title=title,
         detail=error.detail,
-        **error.extra,
+        extra=error.extra,
     )
 
 

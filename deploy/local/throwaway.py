@@ -69,16 +69,16 @@ def start(home: Path, port: int, **settings: str) -> Stack:
     """
     environment = {**os.environ, "COLONNADE_HOME": str(home), "COLONNADE_PORT": str(port), **settings}
     started = time.perf_counter()
-    log = (home.parent / f"{home.name}.log").open("w+")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local", "run"], stdout=subprocess.PIPE, stderr=log, env=environment, text=True
-    )
+    log = home.parent / f"{home.name}.log"
+    with log.open("w") as progress:
+        command = [sys.executable, "-m", "deploy.local", "run"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=progress, env=environment, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline()
+    with process.stdout as output:
+        line = output.readline()
     if not line.startswith("ready"):
         process.wait(30)
-        log.seek(0)
-        raise RuntimeError(f"the platform did not start:\n{log.read()[-4_000:]}")
+        raise RuntimeError(f"the platform did not start:\n{log.read_text()[-4_000:]}")
     key = (home / "admin.key").read_text().strip()
     return Stack(line.split()[1], port, home, key, process, time.perf_counter() - started)
 
