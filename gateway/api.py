@@ -14,7 +14,7 @@ from gateway import application, store
 from gateway.domain import ApiKey, Revocation, RevocationKind
 from gateway.settings import GatewaySettings
 from shared.audit import audit_entry, audit_seal
-from shared.auth import PUBLIC, requires, scopes_of_roles, visible
+from shared.auth import PUBLIC, demand_organization, requires, scopes_of_roles, visible
 from shared.database import Tx
 from shared.errors import Invalid
 from shared.http import authenticate, reply
@@ -266,7 +266,8 @@ async def list_revocations(
     kind: RevocationKind | None = None,
     value: Annotated[str | None, Query(max_length=300)] = None,
 ) -> Response:
-    """List revocations in force, newest first."""
+    """List revocations in force, newest first. They belong to no team, so only to callers bound to none."""
+    demand_organization(work.caller, "the list of revocations")
     rows: list[Revocation] = await work.read(
         lambda tx: store.page_of_revocations(tx, page.limit + 1, page.after, kind and kind.value, value)
     )
