@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from pydantic import BeforeValidator, Field, Strict, StringConstraints
 
 from services.inventory.domain.asset import (
     DECLARABLE,
-    Asset,
     AttributeSource,
     Digest,
     ReviewOutcome,
@@ -226,12 +226,14 @@ class AssetView(Out):
 
     @classmethod
     def of(cls, item: Known) -> AssetView:
-        asset: Asset = item.asset
-        shown = {name: getattr(asset, name) for name in _SHOWN}
-        return cls(**shown, risk_score=item.risk_score, risk_level=item.risk_level)
+        shown: dict[str, Any] = dict(zip(_SHOWN, _shown_values(item.asset), strict=True))
+        shown["risk_score"] = item.risk_score
+        shown["risk_level"] = item.risk_level
+        return cls.model_validate(shown)
 
 
 _SHOWN = tuple(name for name in AssetView.model_fields if name not in ("risk_score", "risk_level"))
+_shown_values = attrgetter(*_SHOWN)
 
 
 class ReviewIn(In):

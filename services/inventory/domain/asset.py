@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -153,7 +154,7 @@ class Asset:
 
     def snapshot(self) -> AssetSnapshot:
         """The asset in the published language."""
-        return AssetSnapshot(**{name: getattr(self, name) for name in SNAPSHOT_FIELDS})
+        return AssetSnapshot.model_validate(dict(zip(SNAPSHOT_FIELDS, _snapshot_values(self), strict=True)))
 
     def amended(self, values: Mapping[str, Any], at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset with those declarable fields set, and what that changed; itself when nothing differs.
@@ -244,6 +245,7 @@ DECLARABLE: Mapping[str, Any] = {
 """What a caller may set, with the value that it has when not set and to which null returns it."""
 
 SNAPSHOT_FIELDS: tuple[str, ...] = tuple(AssetSnapshot.model_fields)
+_snapshot_values = attrgetter(*SNAPSHOT_FIELDS)
 
 
 def register(asset_id: UUID, declared: Mapping[str, Any], *, by: str, at: datetime) -> Asset:
