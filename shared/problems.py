@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from shared import errors, telemetry
 from shared.database import cause_of, is_outage
@@ -154,6 +155,12 @@ def data_error(error: BaseException) -> errors.DomainError | None:
     return None
 
 
+def _offered_methods(request: Request) -> list[str]:
+    """All methods of a path; Starlette names those of the first route that has the path only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return sorted({m for r in routes if r.matches(request.scope)[0] != Match.NONE for m in r.methods or ()})
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception of `app` with a problem."""
 
@@ -167,9 +174,12 @@ def install(app: FastAPI) -> None:
         first = fields[0] if fields else {"field": "/", "message": "not valid"}
         return response_of(errors.Invalid(f"{first['field']}: {first['message']}", errors=fields))
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return respond(document(error.status_code, detail=str(error.detail)), dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_offered_methods(request))
+        return respond(document(error.status_code, detail=str(error.detail)), headers)
 
     async def on_fault(request: Request, error: Exception) -> Response:
         if is_outage(error):
