@@ -27,7 +27,9 @@ RESPONSES: Mapping[str, Document] = {
     "404": {"description": "No such thing, or none that you may know of.", "content": _PROBLEM},
     "408": {"description": "The request took too long to arrive.", "content": _PROBLEM},
     "413": {"description": "The request is larger than allowed.", "content": _PROBLEM},
+    "414": {"description": "The request target is too long.", "content": _PROBLEM},
     "429": {"description": "Too many requests.", "content": _PROBLEM, "headers": {**_RETRY_AFTER, **_LIMITS}},
+    "431": {"description": "The request headers are too large.", "content": _PROBLEM},
     "502": {"description": "The service's answer could not be read.", "content": _PROBLEM},
     "503": {
         "description": "Something this needs is down; try again after Retry-After.",

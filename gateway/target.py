@@ -71,17 +71,15 @@ class Route:
     untimed: bool = False
 
 
+_LARGE_AREAS = ("inspections", "logs", "telemetry", "traces")  # carry prompts and documents, or many of them at once
 _BY_AREA: Mapping[bytes, Route] = {
-    area.encode(): Route(
-        service, TELEMETRY_BODY_BYTES if area in ("traces", "logs", "telemetry") else DEFAULT_BODY_BYTES
-    )
+    area.encode(): Route(service, TELEMETRY_BODY_BYTES if area in _LARGE_AREAS else DEFAULT_BODY_BYTES)
     for area, service in AREAS.items()
 }
 # Longer than an area's own limits; looked up by the whole path.
 _BY_PATH: Mapping[bytes, Route] = {
     b"/v1/assets/import": Route("inventory", IMPORT_BODY_BYTES, untimed=True),
     b"/v1/alerts/stream": Route("detection", untimed=True),
-    b"/v1/inspections/batch": Route("detection", TELEMETRY_BODY_BYTES),
 }
 _DOCUMENT_BODY_BYTES = 8 << 20  # a CycloneDX bill of a large model server
 

@@ -488,3 +488,10 @@ async def test_with_the_database_away_known_keys_go_on_for_a_while_and_then_nobo
     assert (await gateway.get("/v1/assets", unknown)).status == 200
     await gateway.stop()
     await wire.cut()
+
+
+async def test_a_method_that_a_path_has_not_is_answered_with_all_that_it_has(gateway: Gateway) -> None:
+    admin = await gateway.key("admin")
+    for path, allowed in (("/v1/access/keys", "GET, POST"), ("/v1/access/keys/abc", "DELETE, GET")):
+        reply = await gateway.call("PUT", path, admin)
+        assert (reply.status, reply.headers["Allow"]) == (405, allowed)
