@@ -155,6 +155,28 @@ def replay(
     _each(consumer, home, "replay", *(["--from-outbox"] if from_outbox else []), among=SERVICES)
 
 
+@app.command()
+def migrate(home: HomeOption = None) -> None:
+    """Bring the running stack's databases to the newest revision; `run` does it too when it starts."""
+    _each(None, home, "migrate")
+
+
+@app.command("new-migration")
+def new_migration(service: str, title: str) -> None:
+    """Write a revision with what differs between a service's tables in code and its migrations.
+
+    The migrations are run on a PostgreSQL that is made for it and thrown away.
+    """
+    from deploy.local.migrations import write_revision  # SQLAlchemy and alembic
+
+    if service not in MODULES:
+        _fail(StartError(f"there is no service {service!r}; there are {', '.join(MODULES)}"))
+    try:
+        print(write_revision(MODULES[service], title))
+    except StartError as error:
+        _fail(error)
+
+
 @audit.command("verify")
 def audit_verify(
     service: ServiceOption = None,

@@ -9,12 +9,16 @@ the services' own environment.
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
+
+from deploy.local.process import StartError
 
 
 def heads(module: str) -> frozenset[str]:
@@ -71,6 +75,26 @@ def _assignments(path: Path) -> dict[str, str | tuple[str, ...] | None]:
     return found
 
 
+def write_revision(module: str, title: str) -> Path:
+    """Compare a service's tables in code with its migrations, run on a throwaway server; returns the new revision.
+
+    Raises:
+        StartError: the service has no migrations, or the server did not start.
+    """
+    from deploy.local.postgres import Postgres
+    from shared.migrate import new_revision, upgrade_now
+
+    folder = directory(module)
+    if folder is None:
+        raise StartError(f"{module} has no migrations")
+    before = set((folder / "versions").glob("*.py"))
+    with tempfile.TemporaryDirectory(prefix="colonnade-") as home, Postgres(Path(home), durable=False) as server:
+        upgrade_now(folder, server.url)
+        asyncio.run(new_revision(folder, server.url, title))
+    (written,) = set((folder / "versions").glob("*.py")) - before
+    return written
+
+
 def main(arguments: list[str]) -> None:
     """Migrate the named components, one after the other: alembic keeps its context in globals."""
     from shared.migrate import upgrade_now  # SQLAlchemy and alembic, which the supervisor does without
@@ -79,7 +103,7 @@ def main(arguments: list[str]) -> None:
         name, _, module = argument.partition("=")
         folder = directory(module)
         if folder is None:
-            raise SystemExit(f"{module} has no migrations")
+            raise StartError(f"{module} has no migrations")
         print(f"{name} is at {upgrade_now(folder, os.environ[f'{name.upper()}_MIGRATION_DATABASE_URL'])}", flush=True)
 
 

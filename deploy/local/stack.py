@@ -112,7 +112,8 @@ class Stack:
         await asyncio.gather(*(service.stop() for service in self._services))
         for server in reversed(self._servers):
             await server.stop()
-        log.info("stopped after %.1f s", time.monotonic() - began)
+        if self._servers or self._services:
+            log.info("stopped after %.1f s", time.monotonic() - began)
 
     async def _trim_logs(self) -> None:
         while True:
