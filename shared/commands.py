@@ -81,8 +81,8 @@ def command_line(service: Service, settings_of: Callable[[], ServiceSettings]) -
 
     def with_runtime(work: Callable[[Runtime], Any], *, bus: bool = False) -> Any:
         async def run() -> Any:
-            runtime = Runtime(service, settings_of())
-            async with runtime.running(background=False):
+            runtime = Runtime(service, settings_of(), statement_seconds=None)
+            async with runtime.running(background=False, resources=False):
                 if bus:
                     await runtime.bus.open()
                 return await work(runtime)

@@ -16,6 +16,8 @@ Tx = AsyncConnection
 """A connection inside a transaction that somebody above us opened and will end."""
 
 STATEMENT_TIMEOUT_MS = 5_000
+STATEMENT_SECONDS = 6.0
+"""After this we stop waiting ourselves: a server that is frozen or cut off does not end its own statements."""
 LOCK_TIMEOUT_MS = 2_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 
@@ -67,7 +69,9 @@ def cause_of(error: BaseException) -> BaseException:
 class Database:
     """One service's database: a pool, and transactions on it."""
 
-    def __init__(self, url: str, *, name: str, pool_size: int = 8) -> None:
+    def __init__(
+        self, url: str, *, name: str, pool_size: int = 8, statement_seconds: float | None = STATEMENT_SECONDS
+    ) -> None:
         self.dsn = asyncpg_dsn(url)
         self.name = name
         self.engine: AsyncEngine = create_async_engine(
@@ -82,6 +86,7 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={
                 "timeout": 3,
+                "command_timeout": statement_seconds,
                 "server_settings": {
                     "application_name": name,
                     "jit": "off",

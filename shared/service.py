@@ -23,7 +23,7 @@ from shared import audit, problems, telemetry
 from shared.auth import PUBLIC, requires
 from shared.bus import Bus
 from shared.consumer import Consumers
-from shared.database import Database, is_outage
+from shared.database import STATEMENT_SECONDS, Database, is_outage
 from shared.http import SecuredRoute, UndeclaredScope
 from shared.leader import Duty, Leader, Signals, keep_doing
 from shared.openapi import describe
@@ -80,11 +80,16 @@ class Service:
 class Runtime:
     """A running service's means: settings, database, bus, peers and signals."""
 
-    def __init__(self, service: Service, settings: ServiceSettings) -> None:
+    def __init__(
+        self, service: Service, settings: ServiceSettings, *, statement_seconds: float | None = STATEMENT_SECONDS
+    ) -> None:
         self.service = service
         self.settings: Any = settings
         self.db = Database(
-            settings.database_url.get_secret_value(), name=service.name, pool_size=settings.database_pool_size
+            settings.database_url.get_secret_value(),
+            name=service.name,
+            pool_size=settings.database_pool_size,
+            statement_seconds=statement_seconds,
         )
         self.bus = Bus(settings.nats_url, service.name, settings.nats_seed_file)
         self.signals = Signals(self.db, ["outbox", "task", *service.channels])
@@ -177,13 +182,18 @@ class Runtime:
         return found
 
     @asynccontextmanager
-    async def running(self, *, background: bool = True) -> AsyncIterator[None]:
-        """The runtime with everything open, and its background work going on."""
+    async def running(self, *, background: bool = True, resources: bool = True) -> AsyncIterator[None]:
+        """The runtime with everything open, and its background work going on.
+
+        Args:
+            background: False does no background work.
+            resources: False leaves the service's own resources closed: operators' commands do without them.
+        """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.db.close)
             stack.push_async_callback(self.bus.close)
             stack.push_async_callback(self.peers.close)
-            if self.service.resources is not None:
+            if resources and self.service.resources is not None:
                 await stack.enter_async_context(self.service.resources(self))
             jobs = [asyncio.create_task(self._start(), name="start")] if background else []
             try:
