@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from services.incidents.application import alerts, incidents
 from services.incidents.application.alerts import Arrival
 from services.incidents.application.policy import Policy
-from services.incidents.store import assets
+from services.incidents.store import assets, rules
 from shared.consumer import Consumers, Received
-from shared.contracts.detection import ALERT_EVENTS, AlertDisposed, AlertEvent
+from shared.contracts.detection import ALERT_EVENTS, AlertDisposed, AlertEvent, RuleChanged
 from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.database import Tx
 
@@ -39,6 +39,13 @@ async def open_or_join_incidents(tx: Tx, batch: Sequence[Received[AlertEvent]]) 
         for received in batch
     ]
     await alerts.take(tx, arrivals, responding.policy, datetime.now(UTC))
+
+
+@consumers.on(RuleChanged)
+async def forget_withdrawn_emergency_rules(tx: Tx, batch: Sequence[Received[RuleChanged]]) -> None:
+    for received in batch:
+        if received.event.rule_id.startswith("emergency_") and not received.event.enabled:
+            await rules.withdraw(tx, received.event.rule_id, datetime.now(UTC))
 
 
 @consumers.on(*ASSET_EVENTS)

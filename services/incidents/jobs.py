@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +18,11 @@ from services.incidents.application.announce import DELIVER
 from services.incidents.application.automation import Attempt
 from services.incidents.application.change import PERFORM
 from services.incidents.domain import webhooks as domain
+from services.incidents.domain.playbooks import ActionName
 from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.outbound import Outbound
 from services.incidents.sealing import Seal
+from services.incidents.store import rules
 from services.incidents.store import webhooks as store
 from services.incidents.store.actions import Action, Sent
 from services.incidents.store.webhooks import DeliveryStatus
@@ -33,6 +36,7 @@ tasks = Tasks()
 _ANSWER_LIMIT_BYTES = 16_384
 _CALL_SECONDS = 5.0
 _TOGETHER_SECONDS = 0.02
+_BLOCKS_FIRST_SECONDS = 0.5
 # The other side's fault, or a wrong set-up that somebody will put right: not an answer to what was asked.
 _NOT_AN_ANSWER = frozenset({401, 403, 408, 425})
 
@@ -56,7 +60,13 @@ async def perform_actions(task: Task, runtime: Runtime) -> dict[str, Any]:
     """
     async with runtime.db.read() as tx:
         due = await automation.due(tx, [UUID(action_id) for action_id in task.payload["action_ids"]])
-    trying = {asyncio.create_task(_try(runtime.peers, action)): action for action in due}
+    blocks = [action for action in due if action.action is not ActionName.DEPLOY_EMERGENCY_RULE]
+    trying = {asyncio.create_task(_try(runtime.peers, action)): action for action in blocks}
+    # A new rule keeps detection busy for some tenths of a second; the block goes first and does not wait behind it.
+    first = list(trying)
+    for action in due:
+        if action.action is ActionName.DEPLOY_EMERGENCY_RULE:
+            trying[asyncio.create_task(_try(runtime.peers, action, after=first))] = action
     reached: dict[str, Any] = {}
     try:
         while trying:
@@ -73,8 +83,10 @@ async def perform_actions(task: Task, runtime: Runtime) -> dict[str, Any]:
     return reached
 
 
-async def _try(peers: Peers, action: Action) -> Attempt:
-    """Send what the action has not had answered yet."""
+async def _try(peers: Peers, action: Action, after: Sequence[asyncio.Task[Attempt]] = ()) -> Attempt:
+    """Send what the action has not had answered yet, when the others are done or took long."""
+    if after:
+        await asyncio.wait(after, timeout=_BLOCKS_FIRST_SECONDS)
     tried = await asyncio.gather(
         *(_send(peers, sent, f"{action.key}-{number}") for number, sent in enumerate(action.requests))
     )
@@ -198,6 +210,8 @@ async def flag_overdue_steps(runtime: Runtime) -> None:
             flagged = await automation.flag_overdue(tx, runtime.settings.policy, datetime.now(UTC))
 
 
-async def forget_old_deliveries(runtime: Runtime) -> None:
+async def forget_what_is_past(runtime: Runtime) -> None:
+    """Old deliveries, and emergency rules that ended long ago."""
     async with runtime.db.begin() as tx:
         await store.forget_old_deliveries(tx, datetime.now(UTC))
+        await rules.forget_expired(tx, datetime.now(UTC))

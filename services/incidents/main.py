@@ -47,7 +47,7 @@ SERVICE = Service(
     tasks=jobs.tasks,
     periodic=[
         Periodic("flag overdue steps", 5.0, jobs.flag_overdue_steps),
-        Periodic("forget old deliveries", 3_600.0, jobs.forget_old_deliveries),
+        Periodic("forget what is past", 3_600.0, jobs.forget_what_is_past),
     ],
     resources=_resources,
 )

@@ -31,6 +31,8 @@ class IncidentsSettings(ServiceSettings):
     """How long blocks and revocations of automated steps last."""
     emergency_rule_hours: int = Field(default=24, ge=1, le=720)
     """How long an emergency rule is in force."""
+    emergency_rules_an_hour: int = Field(default=30, ge=1, le=10_000)
+    """How many emergency rules automation makes in any hour; a flood of different attacks is no reason for more."""
     evidence_alerts: int = Field(default=20, ge=1, le=1_000)
     """Of how many alerts of one incident the snapshot is kept as evidence."""
     action_retry_seconds: float = Field(default=30.0, gt=0, le=3_600)
@@ -53,6 +55,7 @@ class IncidentsSettings(ServiceSettings):
             ),
             block_for=timedelta(minutes=self.block_minutes),
             rule_for=timedelta(hours=self.emergency_rule_hours),
+            rules_an_hour=self.emergency_rules_an_hour,
             evidence_alerts=self.evidence_alerts,
             retry_every=timedelta(seconds=self.action_retry_seconds),
             give_up_after=timedelta(hours=self.action_give_up_hours),

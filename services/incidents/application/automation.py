@@ -13,8 +13,9 @@ from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.evidence import Record
 from services.incidents.domain.incident import Change, Incident, StepStatus
 from services.incidents.domain.lifecycle import Piece
+from services.incidents.domain.playbooks import ActionName
 from services.incidents.store import actions as store
-from services.incidents.store import incidents
+from services.incidents.store import incidents, rules
 from services.incidents.store.actions import UNFINISHED, Action, ActionNotRetried, ActionStatus, Sent
 from shared import audit, tasks
 from shared.auth import Caller
@@ -67,6 +68,8 @@ async def record(
         if after.status is ActionStatus.SUCCEEDED:
             later, kept = _succeeded(change.incident, after, at)
             records.extend(kept)
+            if after.action is ActionName.DEPLOY_EMERGENCY_RULE:
+                await _confirm_rules(tx, after, at)
         elif after.status is ActionStatus.FAILED:
             later = _failed(change.incident, after, at)
         else:
@@ -75,6 +78,12 @@ async def record(
         change = change.then(later)
     await commit(tx, before, change, policy, records=records)
     return reached
+
+
+async def _confirm_rules(tx: Tx, action: Action, at: datetime) -> None:
+    for sent in action.requests:
+        if sent.request.body is not None:
+            await rules.confirm(tx, str(sent.request.body["id"]), at)
 
 
 def _after(action: Action, attempt: Attempt, policy: Policy, at: datetime) -> Action:

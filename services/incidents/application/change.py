@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from uuid import uuid4
 
 from services.incidents.application.announce import announce, subscribers_for
@@ -18,6 +20,7 @@ from services.incidents.domain.incident import ENDED, AlreadyOpen, Change, Incid
 from services.incidents.domain.playbooks import ActionName
 from services.incidents.store import actions as action_store
 from services.incidents.store import incidents as store
+from services.incidents.store import rules
 from services.incidents.store.actions import Action, ActionStatus, Sent
 from shared import tasks
 from shared.contracts.detection import AlertSnapshot
@@ -87,8 +90,15 @@ async def _start_automation(
         if step.status is not StepStatus.RUNNING or step.automation_script is None:
             continue
         alert = alert or await store.first_alert(tx, incident)
-        planned = actions.plan(step.automation_script, situation(incident, step, alert, policy))
-        if step.automation_script is ActionName.NOTIFY:
+        known = situation(incident, step, alert, policy)
+        planned: Plan | NotApplicable | InForce
+        if step.automation_script is ActionName.DEPLOY_EMERGENCY_RULE:
+            planned = await _emergency_rule(tx, known, policy, anew=step.run > 1)
+        else:
+            planned = actions.plan(step.automation_script, known)
+        if isinstance(planned, InForce):
+            later = steps.automation_completed(incident, number, step.run, outcome=planned.what, at=incident.updated_at)
+        elif step.automation_script is ActionName.NOTIFY:
             later = await _notify(tx, incident, step)
         elif isinstance(planned, NotApplicable):
             later = steps.automation_not_applicable(
@@ -100,6 +110,39 @@ async def _start_automation(
         change = change.then(later)
         waiting.extend(later.starting)
     return change, acting
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What an action would do is done already."""
+
+    what: str
+
+
+async def _emergency_rule(tx: Tx, known: Situation, policy: Policy, *, anew: bool) -> Plan | NotApplicable | InForce:
+    """One attack makes one rule, however many incidents it opens: each rule makes detection build its matcher anew.
+
+    For the same reason an hour has only so many: a flood of ever different attacks is answered by blocks and people.
+    """
+    rule = actions.emergency_rule(known)
+    if isinstance(rule, NotApplicable):
+        return rule
+    standing = await rules.standing(tx, rule.fingerprint, known.at)
+    if standing is None:
+        recent = await rules.claimed_since(tx, known.at - timedelta(hours=1))
+        if recent >= policy.rules_an_hour:
+            return NotApplicable(f"{recent} emergency rules were made within the hour; a person decides on more")
+    if standing is None or anew:
+        expires_at = known.at + policy.rule_for
+        standing = await rules.claim(
+            tx, rule.fingerprint, incident_id=known.incident_id, at=known.at, expires_at=expires_at, anew=anew
+        )
+    if standing.in_force:
+        until = f"{standing.expires_at:%Y-%m-%d %H:%M} UTC"
+        return InForce(f"a rule against this very attack is in force until {until}, by incident {standing.incident_id}")
+    return actions.deploy(
+        rule, generation=standing.generation, incident_id=standing.incident_id, expires_at=standing.expires_at
+    )
 
 
 async def _notify(tx: Tx, incident: Incident, step: Step) -> Change:
@@ -132,7 +175,6 @@ def situation(
         severity=incident.severity,
         title=incident.title,
         step_number=step.number,
-        run=step.run,
         session_id=session_id or incident.session_id,
         actor=incident.actor,
         assets=incident.affected_assets,

@@ -6,6 +6,7 @@ for an emergency rule, as an escaped literal; nothing of them is interpreted.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +52,6 @@ class Situation:
     severity: IncidentSeverity
     title: str
     step_number: int
-    run: int
     session_id: str | None
     actor: str | None
     assets: tuple[UUID, ...]
@@ -242,7 +242,22 @@ _KIND_OF_RULE: Mapping[IncidentCategory, str] = {
 _INWARD = ("input", "document", "tool_result")
 
 
-def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
+@dataclass(frozen=True, slots=True)
+class EmergencyRule:
+    """What an emergency rule stops. The same attack on another asset, session or actor gives the same fingerprint."""
+
+    category: IncidentCategory
+    literal: str
+    directions: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        parts = (self.category.value, *self.directions, self.literal)
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def emergency_rule(situation: Situation) -> EmergencyRule | NotApplicable:
+    """The rule that would stop this attack, made of the attack's own words."""
     if not situation.excerpt:
         return NotApplicable("no excerpt of the attack in the alert")
     literal = literal_of(situation.excerpt)
@@ -251,24 +266,37 @@ def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
     direction = situation.direction
     # What came in can come in by every way in; what went out or was called is looked for where it was.
     directions = _INWARD if direction is None or direction in _INWARD else (direction,)
+    return EmergencyRule(situation.category, literal, directions)
+
+
+def deploy(rule: EmergencyRule, *, generation: int, incident_id: UUID, expires_at: datetime) -> Plan:
+    """Put a rule in force. Whoever does it again with the same values sends the same request."""
     body = {
-        "id": f"emergency_{situation.incident_id.hex}_{situation.step_number}_{situation.run}",
-        "title": f"Emergency rule of incident {situation.incident_id}",
-        "description": _because(situation),
+        "id": f"emergency_{rule.fingerprint}_{generation}",
+        "title": f"Emergency rule of incident {incident_id}",
+        "description": "Made from the recorded words of an attack. It expires by itself; review it and replace it.",
         "status": "stable",
         "level": "critical",
-        "kind": _KIND_OF_RULE[situation.category],
-        "category": situation.category,
-        "scope": {"directions": list(directions)},
-        "detection": {"type": "regex", "phrases": [literal], "any": [pattern_of(literal)]},
+        "kind": _KIND_OF_RULE[rule.category],
+        "category": rule.category,
+        "scope": {"directions": list(rule.directions)},
+        "detection": {"type": "regex", "phrases": [rule.literal], "any": [pattern_of(rule.literal)]},
         "response": "block",
-        "examples": {"match": [literal], "near_miss": ["What are your opening hours on Sunday?"]},
-        "expires_at": instant(situation.at + situation.rule_for),
+        "examples": {"match": [rule.literal], "near_miss": ["What are your opening hours on Sunday?"]},
+        "expires_at": instant(expires_at),
     }
     request = Request(
         "detection", "POST", "/v1/rules", body, "detection:write", "emergency rule", evidence="emergency rule"
     )
-    return Plan("emergency rule in force", (request,))
+    return Plan(f"emergency rule {body['id']} in force until {instant(expires_at)}", (request,))
+
+
+def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
+    rule = emergency_rule(situation)
+    if isinstance(rule, NotApplicable):
+        return rule
+    expires_at = situation.at + situation.rule_for
+    return deploy(rule, generation=1, incident_id=situation.incident_id, expires_at=expires_at)
 
 
 def _collect_evidence(situation: Situation) -> Plan | NotApplicable:

@@ -172,6 +172,20 @@ action_table = sa.Table(
     sa.Index("action_by_incident", "incident_id", sa.text("requested_at DESC"), sa.text("id DESC")),
 )
 
+emergency_rule_table = sa.Table(
+    "emergency_rule",
+    metadata,
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    # Counts up when the rule is made anew after it expired; part of its id at detection.
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("incident_id", sa.Uuid, nullable=False),
+    sa.Column("claimed_at", _Time, nullable=False),
+    sa.Column("expires_at", _Time, nullable=False),
+    # Null until detection confirmed it.
+    sa.Column("in_force_at", _Time),
+    sa.Index("emergency_rule_claimed", "claimed_at"),
+)
+
 asset_copy_table = sa.Table(
     "asset_copy",
     metadata,

@@ -173,7 +173,6 @@ def situation(**changed: Any) -> Situation:
         "severity": SEV2,
         "title": "Injected instruction",
         "step_number": 3,
-        "run": 1,
         "session_id": "session-1",
         "actor": "mallory",
         "assets": (ASSET,),
@@ -213,6 +212,16 @@ def test_every_action_plans_the_same_requests_for_the_same_situation(action: Act
     assert isinstance(planned, Plan)
     assert planned == plan(action, situation())
     assert {request.service for request in planned.requests} <= {"detection", "inventory", "gateway"}
+
+
+def test_the_same_attack_elsewhere_is_the_same_rule() -> None:
+    first = actions.emergency_rule(situation())
+    other = actions.emergency_rule(situation(session_id="s2", actor="trudy", assets=(), direction="document"))
+    assert first == other
+    assert isinstance(first, actions.EmergencyRule)
+    output = actions.emergency_rule(situation(direction="output"))
+    assert isinstance(output, actions.EmergencyRule)
+    assert output.fingerprint != first.fingerprint
 
 
 def test_a_session_that_cannot_be_the_gateways_is_blocked_and_not_revoked() -> None:
