@@ -213,7 +213,7 @@ class Stack:
 
 
 def run(settings: StackSettings, modules: Mapping[str, str] = MODULES) -> None:
-    """Run the stack until SIGINT or SIGTERM.
+    """Run the stack until SIGINT, SIGTERM or the end of its terminal.
 
     Standard output carries one line, when everything is ready; progress and trouble go to standard error and to
     logs/stack.log.
@@ -226,7 +226,7 @@ def run(settings: StackSettings, modules: Mapping[str, str] = MODULES) -> None:
 
 async def _run_until_signalled(stack: Stack) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stack.run(stop, lambda url: print(f"ready {url}", flush=True))
 
