@@ -78,6 +78,9 @@ class Environment:
             "OTLP_ENDPOINT": self._settings.otlp_endpoint,
             "LOG_LEVEL": self._settings.log_level,
         }
+        if name == "inventory":
+            # What a person on this machine may want looked through, and nothing else.
+            values["DISCOVERY_ROOTS"] = json.dumps([str(Path.home()), tempfile.gettempdir()])
         if name == "gateway":
             values["KEY_PEPPER"] = credentials.text("gateway.key-pepper")
         return {f"{name.upper()}_{key}": value for key, value in values.items()} | self._bytecode()
