@@ -10,17 +10,17 @@ from typing import Any
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
+from opentelemetry.trace import SpanKind
 
 from services.detection import pack, store
 from services.detection.domain.assets import Mode, NoSuchAsset
 from services.detection.domain.detector import Detector, Loaded
-from services.detection.domain.matching import PatternSet
-from services.detection.domain.rules import InvalidRule, Rule, Status, check
+from services.detection.domain.rules import Example, InvalidRule, Rule, Status, check
 from services.detection.domain.similarity import fragments_of
 from services.detection.domain.trial import Trial, try_example
 from services.detection.domain.verdict import FLAG_AT, Finding
 from services.detection.store import Containment, StoredRule
-from shared import audit, outbox
+from shared import audit, outbox, telemetry
 from shared.auth import Caller, demand_organization
 from shared.contracts.detection import (
     AlertDisposed,
@@ -35,6 +35,7 @@ from shared.contracts.detection import (
     RuleChanged,
     Verdict,
 )
+from shared.contracts.incidents import IncidentCategory
 from shared.database import Tx
 from shared.errors import Conflict, Forbidden, NotFound
 from shared.http import check_version
@@ -67,7 +68,7 @@ class ContainmentOver(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A finding worth a person, with what it was found in."""
+    """A finding worth a person, with what it was found in; `traceparent` is the trace of its request."""
 
     finding: Finding
     verdict: Verdict
@@ -81,6 +82,7 @@ class Sighting:
     direction: Direction
     digest: str
     at: datetime
+    traceparent: str | None = None
 
     @property
     def fold_key(self) -> str:
@@ -90,55 +92,75 @@ class Sighting:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
+_ATTACKS = frozenset({IncidentCategory.PROMPT_INJECTION_EXPLOITATION, IncidentCategory.JAILBREAK_BYPASS})
+
+
 def worth_a_person(findings: Sequence[Finding]) -> list[Finding]:
-    """The strongest finding of each category that counts."""
+    """The strongest finding of each category that counts.
+
+    Injection and jailbreak count as one: most attacks are a bit of both, and two incidents for one message are noise.
+    """
     strongest: dict[str, Finding] = {}
     for finding in sorted(findings, key=lambda one: -one.score):
         if not finding.shadow and finding.score >= FLAG_AT:
-            strongest.setdefault(finding.category.value, finding)
+            group = "attack" if finding.category in _ATTACKS else finding.category.value
+            strongest.setdefault(group, finding)
     return list(strongest.values())
 
 
 async def raise_alerts(tx: Tx, sightings: Sequence[Sighting], folding: timedelta) -> None:
     """Raise an alert for each sighting, or count it in the one it is identical to.
 
-    A repetition is announced when the count doubles: 2, 4, 8, ...
+    A repetition is announced when the count passes a power of two: 2, 4, 8, ...
     """
-    # In one order everywhere, so that two requests never wait for each other's rows in a circle.
-    for sighting in sorted(sightings, key=lambda one: one.fold_key):
-        finding = sighting.finding
-        new = AlertSnapshot(
-            alert_id=uuid_utils.uuid7(),
-            version=1,
-            title=finding.title,
-            kind=finding.kind,
-            category=finding.category.value,
-            severity=finding.severity,
-            verdict=sighting.verdict,
-            decision=sighting.decision,
-            score=finding.score,
-            rule_id=finding.rule_id,
-            rule_version=finding.rule_version,
-            owasp=finding.owasp,
-            atlas=finding.atlas,
-            asset_id=sighting.asset_id,
-            owner_team=sighting.owner_team,
-            session_id=sighting.session_id,
-            actor=sighting.actor,
-            model=sighting.model,
-            direction=sighting.direction,
-            excerpt=finding.evidence.excerpt,
-            digest=sighting.digest,
-            inspection_id=sighting.inspection_id,
-            first_seen=sighting.at,
-            last_seen=sighting.at,
-        )
-        row, is_new = await store.fold(tx, new, sighting.fold_key, sighting.at - folding)
-        if is_new:
-            await outbox.add(tx, AlertRaised(version=1, occurred_at=sighting.at, alert=new))
-        elif row.count & (row.count - 1) == 0:
-            seen = store.snapshot(row)
-            await outbox.add(tx, AlertRepeated(version=seen.version, occurred_at=sighting.at, alert=seen))
+    alike: dict[str, list[Sighting]] = {}
+    for sighting in sightings:
+        alike.setdefault(sighting.fold_key, []).append(sighting)
+    new = {key: _alert(same) for key, same in alike.items()}
+    await store.lock_alerts(tx)
+    rows = await store.fold(tx, new, min(sighting.at for sighting in sightings) - folding)
+    for key, same in alike.items():
+        alert = store.snapshot(rows[key])
+        before = alert.count - len(same)
+        # Announced under the trace of the request that brought it; several requests share this transaction.
+        with telemetry.span("raise alert", SpanKind.INTERNAL, parent=same[0].traceparent):
+            if alert.alert_id == new[key].alert_id:
+                await outbox.add(tx, AlertRaised(version=alert.version, occurred_at=alert.first_seen, alert=alert))
+            elif before.bit_length() != alert.count.bit_length():
+                await outbox.add(tx, AlertRepeated(version=alert.version, occurred_at=alert.last_seen, alert=alert))
+
+
+def _alert(same: Sequence[Sighting]) -> AlertSnapshot:
+    """A new alert of sightings that fold into one."""
+    first = same[0]
+    finding = first.finding
+    return AlertSnapshot(
+        alert_id=uuid_utils.uuid7(),
+        version=1,
+        title=finding.title,
+        kind=finding.kind,
+        category=finding.category.value,
+        severity=finding.severity,
+        verdict=first.verdict,
+        decision=first.decision,
+        score=finding.score,
+        rule_id=finding.rule_id,
+        rule_version=finding.rule_version,
+        owasp=finding.owasp,
+        atlas=finding.atlas,
+        asset_id=first.asset_id,
+        owner_team=first.owner_team,
+        session_id=first.session_id,
+        actor=first.actor,
+        model=first.model,
+        direction=first.direction,
+        excerpt=finding.evidence.excerpt,
+        digest=first.digest,
+        inspection_id=first.inspection_id,
+        count=len(same),
+        first_seen=min(one.at for one in same),
+        last_seen=max(one.at for one in same),
+    )
 
 
 async def dispose_alert(
@@ -149,6 +171,7 @@ async def dispose_alert(
     Raises:
         NoSuchAlert, PreconditionFailed
     """
+    await store.lock_alerts(tx)
     row = await store.alert(tx, caller, alert_id, lock=True)
     if row is None:
         raise NoSuchAlert(f"there is no alert {alert_id}")
@@ -266,35 +289,48 @@ def tried(rule: Rule) -> Detector:
         InvalidRule: a pattern cannot run; names the field.
     """
     check(rule)
-    return Detector([Loaded(rule, 1)], PatternSet([], multi=True), frozenset())
+    return Detector([Loaded(rule, 1)], pack.compiled(), frozenset())
 
 
 def check_examples(rule: Rule) -> None:
-    """Refuse a rule that does not do on its own examples what they say.
+    """Refuse a rule that cannot run, or does not do on its own examples what they say.
+
+    Takes CPU time, up to a second or two where there are many examples: call it off the event loop, before any
+    transaction.
 
     Raises:
-        InvalidRule: names the example.
+        InvalidRule: names the pattern or the example.
     """
     detector = tried(rule)
     for name, examples, wanted in (("match", rule.examples.match, True), ("near_miss", rule.examples.near_miss, False)):
         for at, example in enumerate(examples):
-            if try_example(detector, rule, example).fired is not wanted:
+            if _try(detector, rule, example, f"/examples/{name}/{at}").fired is not wanted:
                 says = "does not fire on an example that it must match" if wanted else "fires on its near miss"
                 raise InvalidRule(f"the rule {says}", field=f"/examples/{name}/{at}")
 
 
-def try_texts(rule: Rule, examples: Sequence[Any]) -> list[Trial]:
-    """What a rule makes of each example; nothing is kept."""
+def try_examples(rule: Rule, examples: Sequence[Example]) -> list[Trial]:
+    """What a rule makes of each example; nothing is kept. Off the event loop, as `check_examples`.
+
+    Raises:
+        InvalidRule: the rule cannot run, or an example is no interaction.
+    """
     detector = tried(rule)
-    return [try_example(detector, rule, example) for example in examples]
+    return [_try(detector, rule, example, f"/examples/{at}") for at, example in enumerate(examples)]
+
+
+def _try(detector: Detector, rule: Rule, example: Example, field: str) -> Trial:
+    try:
+        return try_example(detector, rule, example)
+    except ValueError as error:
+        raise InvalidRule(f"the example cannot be tried: {error}", field=field) from error
 
 
 async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tuple[StoredRule, bool]:
-    """Add a rule; it, and whether it is new. The same rule again changes nothing.
+    """Add a rule that passed `check_examples`; it, and whether it is new. The same rule again changes nothing.
 
     Raises:
         RuleExists: another rule has its id.
-        InvalidRule: it cannot run, or not as its examples say.
     """
     demand_organization(caller, "a detection rule")
     standing = await store.rule(tx, rule.id, lock=True)
@@ -302,7 +338,6 @@ async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tupl
         if standing.rule == rule:
             return standing, False
         raise RuleExists(f"there is another rule {rule.id}; change it with PUT")
-    check_examples(rule)
     stored = StoredRule(rule, 1, "custom", "", now, caller.subject)
     await store.put_rule(tx, stored)
     await _announce_rule(tx, caller, stored, "created", now)
@@ -312,7 +347,7 @@ async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tupl
 async def change_rule(
     tx: Tx, caller: Caller, rule_id: str, rule: Rule, expected: int | None, now: datetime
 ) -> StoredRule:
-    """Replace a rule.
+    """Replace a rule by one that passed `check_examples`.
 
     Raises:
         NoSuchRule, PreconditionFailed, InvalidRule
@@ -324,7 +359,6 @@ async def change_rule(
     if standing is None:
         raise NoSuchRule(f"there is no rule {rule_id}")
     check_version(standing.version, expected)
-    check_examples(rule)
     return await _save_rule(tx, caller, standing, rule, "changed", now)
 
 
@@ -364,7 +398,8 @@ async def _announce_rule(tx: Tx, caller: Caller, stored: StoredRule, change: str
 
 
 async def take_over_pack(tx: Tx, now: datetime) -> int:
-    """Bring the shipped rules into the database: new ones are added, changed files replace what nobody edited here.
+    """Bring the shipped rules into the database: new ones are added, changed files replace what nobody edited here,
+    and what is shipped no longer is taken out of force.
 
     Returns how many were written.
     """
@@ -381,6 +416,12 @@ async def take_over_pack(tx: Tx, now: datetime) -> int:
                 continue
         await store.put_rule(tx, StoredRule(shipped.rule, version + 1, "builtin", shipped.digest, now, SYSTEM.subject))
         written += 1
+    for rule_id in standing.keys() - pack.shipped().keys():
+        gone = await store.rule(tx, rule_id) if standing[rule_id][1] == "builtin" else None
+        if gone is not None and gone.updated_by == SYSTEM.subject and gone.rule.status is not Status.DEPRECATED:
+            disabled = gone.rule.model_copy(update={"status": Status.DEPRECATED})
+            await store.put_rule(tx, replace(gone, rule=disabled, version=gone.version + 1, updated_at=now))
+            written += 1
     if written:
         await store.move(tx, "rules")
     return written

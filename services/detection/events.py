@@ -9,10 +9,14 @@ from services.detection.store import asset_copy_table
 from shared.consumer import Consumers, Received
 from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.database import Tx
+from shared.outbox import replaying
 
 consumers = Consumers("detection", rebuilt=[asset_copy_table])
 
 
 @consumers.on(*ASSET_EVENTS)
 async def copy_assets(tx: Tx, batch: Sequence[Received[AssetEvent]]) -> None:
-    await store.put_assets(tx, [received.event.asset for received in batch])
+    assets = [received.event.asset for received in batch]
+    await store.put_assets(tx, assets)
+    if not replaying.get():
+        await store.follow_owners(tx, assets)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from datetime import datetime
+from collections import OrderedDict, deque
+from contextlib import suppress
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.detection import pack, store
+from services.detection.application import Sighting, raise_alerts
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.sessions import Sessions, Subject
 from services.detection.domain.similarity import PromptIndex
@@ -24,6 +26,8 @@ from shared.database import Database, is_outage
 from shared.service import Runtime
 
 ASSET_SECONDS = 1.0
+ALERT_SECONDS = 1.0
+SIGHTINGS_A_TRANSACTION = 500
 LOOK_SECONDS = 0.5
 SHARE_SECONDS = 1.0
 
@@ -31,8 +35,12 @@ SHARE_SECONDS = 1.0
 class Live:
     """One replica's memory."""
 
-    def __init__(self, db: Database, key: bytes, *, assets: int, subjects: int) -> None:
+    def __init__(self, db: Database, key: bytes, *, assets: int, subjects: int, folding: timedelta) -> None:
         self._db = db
+        self._folding = folding
+        self._unrecorded: deque[tuple[list[Sighting], asyncio.Future[None]]] = deque()
+        self._recording: asyncio.Task[None] | None = None
+        self._alert_changed = asyncio.Event()
         self.key = key
         """Keys digests of content and hashes of registered prompts."""
         self.sessions = Sessions(subjects)
@@ -54,7 +62,9 @@ class Live:
             rules_at, containments_at = await store.generation(tx)
             rules: list[Loaded] | None = None
             if rules_at != self._rules_at:
-                rules = await store.rules_in_force(tx)
+                rules, unreadable = await store.rules_in_force(tx)
+                if unreadable:
+                    telemetry.logger().error("rules_unreadable", rules=unreadable)
             if containments_at != self._containments_at:
                 in_force = await store.containments_in_force(tx)
                 self._containments = {(one.target_kind, one.target): one for one in in_force}
@@ -73,18 +83,77 @@ class Live:
         """Share what was counted and learn what others counted, for ever."""
         while True:
             await asyncio.sleep(SHARE_SECONDS)
-            unshared = self.sessions.take_unshared()
-            if not unshared:
-                continue
+            await self.share_once()
+
+    async def share_once(self) -> None:
+        """Add this replica's part to the shared sums and take over the totals."""
+        unshared = self.sessions.take_unshared()
+        if not unshared:
+            return
+        try:
+            async with self._db.begin() as tx:
+                await store.share_activity(tx, unshared)
+                totals = await store.activity_of(tx, list(unshared))
+        except BaseException:
+            self.sessions.give_back(unshared)
+            raise
+        for subject, total in totals.items():
+            self.sessions.learn(subject, total)
+
+    async def hear_alerts(self, runtime: Runtime) -> None:
+        """Wake whoever waits for alerts when one changed, for ever."""
+        while True:
+            await runtime.signals.wait("alert", ALERT_SECONDS)
+            heard, self._alert_changed = self._alert_changed, asyncio.Event()
+            heard.set()
+
+    async def alert_changed(self) -> None:
+        """Until an alert changed somewhere, or ALERT_SECONDS have passed in case nobody said so."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._alert_changed.wait(), ALERT_SECONDS)
+
+    async def record(self, sightings: list[Sighting]) -> None:
+        """Raise alerts for what was seen; returns when they are stored.
+
+        Requests that come while others are being stored go into the next transaction together. A storm of one finding
+        would otherwise queue for its alert's row, a commit each: 40 a second with 32 callers, measured.
+
+        Raises:
+            Exception: as `application.raise_alerts` and the database; then nothing of these was stored.
+        """
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unrecorded.append((sightings, stored))
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.create_task(self._record_all())
+        await stored
+
+    async def _record_all(self) -> None:
+        while self._unrecorded:
+            size = 0
+            batch: list[tuple[list[Sighting], asyncio.Future[None]]] = []
+            while self._unrecorded and size < SIGHTINGS_A_TRANSACTION:
+                batch.append(self._unrecorded.popleft())
+                size += len(batch[-1][0])
             try:
-                async with self._db.begin() as tx:
-                    await store.flush_activity(tx, unshared)
-                    totals = await store.activity_of(tx, list(unshared))
-            except BaseException:
-                self.sessions.give_back(unshared)
-                raise
-            for subject, total in totals.items():
-                self.sessions.learn(subject, total)
+                await self._record([one for sightings, _ in batch for one in sightings])
+                failed = None
+            except Exception as error:
+                failed = error
+            for sightings, stored in batch:
+                mine = failed
+                if failed is not None and len(batch) > 1 and not is_outage(failed):
+                    # One of them cannot be stored; the others are not to suffer for it.
+                    try:
+                        await self._record(sightings)
+                        mine = None
+                    except Exception as error:
+                        mine = error
+                if not stored.done():
+                    stored.set_exception(mine) if mine is not None else stored.set_result(None)
+
+    async def _record(self, sightings: list[Sighting]) -> None:
+        async with self._db.begin() as tx:
+            await raise_alerts(tx, sightings, self._folding)
 
     async def know(self, subjects: list[Subject]) -> None:
         """Fetch the shared sums of subjects that this replica has not seen lately."""

@@ -7,7 +7,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -28,7 +28,13 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
     """The replica's memory, filled; waits for the database as long as it takes."""
     settings: DetectionSettings = runtime.settings
     key = hmac.digest(settings.cursor_secret.get_secret_value().encode(), b"content digests", "sha256")
-    memory = Live(runtime.db, key, assets=settings.remembered_assets, subjects=settings.remembered_subjects)
+    memory = Live(
+        runtime.db,
+        key,
+        assets=settings.remembered_assets,
+        subjects=settings.remembered_subjects,
+        folding=timedelta(minutes=settings.folding_minutes),
+    )
     runtime.resources["live"] = memory
     compiling = asyncio.create_task(asyncio.to_thread(pack.compiled))
     while True:
@@ -45,6 +51,11 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
             telemetry.logger().warning("waiting", duty="load rules", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
     yield
+    try:
+        await memory.share_once()
+    except Exception as error:
+        # What was counted in the last second is all that it costs.
+        telemetry.logger().warning("activity_not_shared", error=repr(error))
 
 
 async def follow(runtime: Runtime) -> None:
@@ -55,6 +66,11 @@ async def follow(runtime: Runtime) -> None:
 async def share(runtime: Runtime) -> None:
     memory: Live = runtime.resources["live"]
     await memory.share(runtime)
+
+
+async def hear(runtime: Runtime) -> None:
+    memory: Live = runtime.resources["live"]
+    await memory.hear_alerts(runtime)
 
 
 async def expire(runtime: Runtime) -> None:
@@ -77,7 +93,7 @@ SERVICE = Service(
     consumers=events.consumers,
     channels=["generation", "alert"],
     resources=live,
-    background={"follow rules and containments": follow, "share activity": share},
+    background={"follow rules and containments": follow, "share activity": share, "hear alerts": hear},
     periodic=[
         Periodic("end what expired", 1.0, expire),
         Periodic("forget old activity", 60.0, forget),

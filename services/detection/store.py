@@ -10,6 +10,8 @@ from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
+from pydantic import ValidationError
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, insert
 
 from services.detection.domain.assets import Asset, Mode
@@ -200,9 +202,17 @@ def _stored(row: Any) -> StoredRule:
     return StoredRule(rule, row.version, row.origin, row.digest, row.updated_at, row.updated_by)
 
 
-async def rules_in_force(tx: Tx) -> list[Loaded]:
+async def rules_in_force(tx: Tx) -> tuple[list[Loaded], list[str]]:
+    """The rules that run, and the ids of those that cannot be read: a later release may have written them."""
     in_force = sa.select(rule_table).where(rule_table.c.status != Status.DEPRECATED.value)
-    return [Loaded(Rule.model_validate(row.document), row.version) for row in await tx.execute(in_force)]
+    loaded: list[Loaded] = []
+    unreadable: list[str] = []
+    for row in await tx.execute(in_force):
+        try:
+            loaded.append(Loaded(Rule.model_validate(row.document), row.version))
+        except ValidationError:
+            unreadable.append(row.rule_id)
+    return loaded, unreadable
 
 
 async def rule(tx: Tx, rule_id: str, *, lock: bool = False) -> StoredRule | None:
@@ -333,43 +343,62 @@ async def containments_page(
 
 # -- alerts ------------------------------------------------------------------------------------------------------
 
-_SNAPSHOT = tuple(name for name in AlertSnapshot.model_fields if name not in ("version", "count"))
+_ALERT_LOCK = "SELECT pg_advisory_xact_lock(hashtext('alerts'))"
+_ALERT_COLUMNS = tuple(name for name in AlertSnapshot.model_fields if name not in ("version", "disposition"))
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects carry no annotations
+_ALERT_TYPES = {column.name: column.type.compile(dialect=_DIALECT) for column in alert_table.columns}
+_FOLD = f"""
+    INSERT INTO alert ({", ".join(_ALERT_COLUMNS)}, version, change, fold_key, folding, status, comment)
+    SELECT {", ".join(_ALERT_COLUMNS)}, 1, nextval('alert_change'), fold_key, true, 'open', ''
+    FROM jsonb_to_recordset($1::text::jsonb)
+        AS new ({", ".join(f"{name} {_ALERT_TYPES[name]}" for name in (*_ALERT_COLUMNS, "fold_key"))})
+    ORDER BY fold_key
+    ON CONFLICT (fold_key) WHERE folding DO UPDATE SET
+        count = alert.count + excluded.count,
+        version = alert.version + 1,
+        change = nextval('alert_change'),
+        last_seen = greatest(alert.last_seen, excluded.last_seen)
+    WHERE alert.last_seen >= $2
+    RETURNING *
+"""  # noqa: S608  # column names and types of our own table
+_UNFOLD = "UPDATE alert SET folding = false WHERE fold_key = ANY($1::text[]) AND folding AND last_seen < $2"
 
 
-async def fold(tx: Tx, alert: AlertSnapshot, fold_key: str, folds_after: datetime) -> tuple[Any, bool]:
-    """Raise an alert, or count it in the one it is identical to; the row, and whether it is new.
+async def lock_alerts(tx: Tx) -> None:
+    """Let no other transaction change alerts until this one ends.
+
+    So changes become visible in the order of their numbers, and a reader of the stream misses none.
+    """
+    await (await driver(tx)).execute(_ALERT_LOCK)
+
+
+async def fold(tx: Tx, new: Mapping[str, AlertSnapshot], folds_after: datetime) -> dict[str, Any]:
+    """Raise each alert, or count it in the one it is identical to; the rows by fold key. Take `lock_alerts` first.
 
     Args:
+        new: by fold key; `count` is how often it was seen.
         folds_after: an alert last seen before this no longer takes in new findings.
     """
-    stale = alert_table.update().filter_by(fold_key=fold_key, folding=True)
-    await tx.execute(stale.where(alert_table.c.last_seen < folds_after).values(folding=False))
-    values = {name: _plain(getattr(alert, name)) for name in _SNAPSHOT}
-    new = insert(alert_table).values(
-        **values, version=1, count=1, change=_CHANGE.next_value(), fold_key=fold_key, folding=True, status="open",
-        comment="",
-    )  # fmt: skip
-    row = (
-        await tx.execute(
-            new.on_conflict_do_update(
-                index_elements=["fold_key"],
-                index_where=alert_table.c.folding,
-                set_={
-                    "count": alert_table.c.count + 1,
-                    "version": alert_table.c.version + 1,
-                    "last_seen": sa.func.greatest(alert_table.c.last_seen, new.excluded.last_seen),
-                    "change": _CHANGE.next_value(),
-                },
-            ).returning(alert_table)
-        )
-    ).one()
-    return row, row.alert_id == alert.alert_id
+    connection = await driver(tx)
+    found: dict[str, Any] = {}
+    missing = dict(new)
+    for _ in range(2):
+        rows = [alert.model_dump(mode="json") | {"fold_key": key} for key, alert in missing.items()]
+        for row in await connection.fetch(_FOLD, orjson.dumps(rows).decode(), folds_after):
+            found[row["fold_key"]] = _Row(row)
+            del missing[row["fold_key"]]
+        if not missing:
+            break
+        # What is left stands in an alert of long ago, which makes room for a new one.
+        await connection.execute(_UNFOLD, list(missing), folds_after)
+    return found
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return getattr(value, "value", value)
+class _Row:
+    """A row of asyncpg's with its columns as attributes, as SQLAlchemy's have them."""
+
+    def __init__(self, record: Any) -> None:
+        self.__dict__.update(record.items())
 
 
 def snapshot(row: Any) -> AlertSnapshot:
@@ -466,6 +495,26 @@ async def put_assets(tx: Tx, assets: Iterable[AssetSnapshot]) -> None:
     await upsert_newer(tx, asset_copy_table, rows)
 
 
+_FOLLOW_OWNER = """
+    UPDATE {table} SET owner_team = owner.team
+    FROM unnest($1::uuid[], $2::text[]) AS owner (asset_id, team)
+    WHERE {table}.{column} = owner.asset_id{cast} AND {table}.owner_team <> owner.team
+"""
+_FOLLOW_OWNERS = (
+    _FOLLOW_OWNER.format(table="alert", column="asset_id", cast=""),
+    _FOLLOW_OWNER.format(table="containment", column="target", cast="::text AND target_kind = 'asset'"),
+)
+
+
+async def follow_owners(tx: Tx, assets: Iterable[AssetSnapshot]) -> None:
+    """Alerts and containments of an asset belong to whoever owns it now, also those older than we knew of it."""
+    newest = {asset.asset_id: asset.owner_team for asset in sorted(assets, key=lambda asset: asset.version)}
+    owners = sorted(newest.items())
+    connection = await driver(tx)
+    for statement in _FOLLOW_OWNERS:
+        await connection.execute(statement, [asset_id for asset_id, _ in owners], [team for _, team in owners])
+
+
 async def watched(tx: Tx, asset_id: UUID) -> Watched | None:
     """An asset and how it is watched; None when it is not known here."""
     watch = asset_watch_table
@@ -521,7 +570,7 @@ _ADD_BASELINES = """
 """
 
 
-async def flush_activity(tx: Tx, unshared: Mapping[Subject, Activity]) -> None:
+async def share_activity(tx: Tx, unshared: Mapping[Subject, Activity]) -> None:
     """Add a replica's part of the sums to the shared ones."""
     # Sorted, so that two replicas take the rows' locks in one order.
     amounts = sorted(

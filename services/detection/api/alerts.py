@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from services.detection import application, store
 from services.detection.application import NoSuchAlert
 from services.detection.domain import ocsf
+from services.detection.live import Live
 from shared.auth import Caller, requires
 from shared.contracts.detection import AlertSnapshot, Disposition, FindingKind, Severity
 from shared.contracts.incidents import IncidentCategory
@@ -30,7 +31,6 @@ from shared.work import Work
 router = make_router("/v1/alerts", "alerts")
 
 HEARTBEAT_SECONDS = 10.0
-_OVERLAP = 200
 
 Status = Literal["open", "disposed"]
 
@@ -120,39 +120,30 @@ async def stream_alerts(
 
 
 async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator[bytes]:
-    # A change with a lower number may become visible after one with a higher: look back a little, send each once.
-    seen: dict[tuple[UUID, int], None] = {}
-    floor, newest = after, after
+    memory: Live = runtime.resources["live"]
     yield b"retry: 1000\n\n"
-    quiet = 0.0
+    told_at = time.monotonic()
     while not runtime.stopping.is_set():
         try:
             async with runtime.db.read() as tx:
-                rows = await store.changed_alerts(tx, caller, max(floor, newest - _OVERLAP))
+                rows = await store.changed_alerts(tx, caller, after)
         except Exception as error:
             if not is_outage(error):
                 raise
+            # The client stays connected and misses nothing: the next look starts where this one would have.
             rows = []
-        fresh = [row for row in rows if (row.alert_id, row.version) not in seen]
-        for row in fresh:
-            seen[row.alert_id, row.version] = None
-            newest = max(newest, row.change)
-            yield b"id: %d\nevent: alert\ndata: %s\n\n" % (
-                newest,
-                orjson.dumps(AlertView.of(row).model_dump(mode="json")),
-            )
-        while len(seen) > 4 * _OVERLAP:
-            del seen[next(iter(seen))]
-        if fresh:
-            quiet = 0.0
+        for row in rows:
+            after = row.change
+            data = orjson.dumps(AlertView.of(row).model_dump(mode="json"))
+            yield b"id: %d\nevent: alert\ndata: %s\n\n" % (after, data)
+        if rows:
+            told_at = time.monotonic()
             continue
-        if quiet >= HEARTBEAT_SECONDS:
-            quiet = 0.0
+        if time.monotonic() - told_at >= HEARTBEAT_SECONDS:
+            told_at = time.monotonic()
             yield b": alive\n\n"
-        # Several streams wait for the same notification; a short poll serves them all alike.
-        if await stop_when(runtime.stopping, asyncio.sleep(0.25)):
+        if await stop_when(runtime.stopping, memory.alert_changed()):
             return
-        quiet += 0.25
 
 
 @router.get("/{alert_id}", response_model=AlertView)

@@ -7,32 +7,37 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
+import prometheus_client
 import uuid_utils.compat as uuid_utils
 from fastapi import Depends, Request
 from pydantic import Field, ValidationError, model_validator
 from starlette.responses import Response
 
 from services.detection.application import Sighting, raise_alerts, worth_a_person
-from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.assets import Asset, Mode, NoSuchAsset
 from services.detection.domain.evidence import digest
 from services.detection.domain.interaction import (
     Interaction,
     Segment,
+    check_size,
     leaves_of,
     redacted,
     redacted_arguments,
 )
-from services.detection.domain.sessions import Measured
+from services.detection.domain.rules import Metric
+from services.detection.domain.sessions import Measured, Subject
 from services.detection.domain.verdict import Block, Finding, decide, weigh
 from services.detection.live import Live
-from shared import problems
+from shared import problems, telemetry
 from shared.auth import Caller, requires
 from shared.contracts.detection import Decision, Direction, FindingKind, Severity, Verdict
 from shared.contracts.incidents import IncidentCategory
+from shared.contracts.inventory import Lifecycle
 from shared.errors import DomainError, Invalid
 from shared.models import In, Out
 from shared.service import router as make_router
@@ -41,6 +46,17 @@ from shared.work import Work
 router = make_router("/v1/inspections", "inspections")
 
 MAX_ITEMS = 500
+LONG_TEXT = 16_384
+INSPECTIONS = prometheus_client.Counter(
+    "colonnade_detection_inspections_total",
+    "Interactions inspected, by what was held of them and done.",
+    ["direction", "verdict", "decision"],
+)
+INSPECTION_SECONDS = prometheus_client.Histogram(
+    "colonnade_detection_inspection_seconds",
+    "Time from the parsed request to the verdict, in seconds; raising alerts comes on top.",
+    buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
+)
 MAX_MESSAGES = 200
 _DIRECTIONS = {"user": Direction.INPUT, "assistant": Direction.OUTPUT, "tool": Direction.TOOL_RESULT}
 
@@ -186,28 +202,28 @@ class _Inspected:
 
 @router.post("", response_model=InspectionView, response_model_exclude_none=True)
 @requires("detection:inspect")
-async def inspect(body: NewInspection, work: Work, memory: Memory) -> Response:
+async def inspect(body: NewInspection, work: Work, memory: Memory, request: Request) -> Response:
     """Inspect one interaction. An alert is raised for what is worth a person; the content itself is not kept."""
-    inspected = await _inspect(body, work.caller, memory)
-    if not inspected.sightings:
-        return _answer(inspected.view)
-    folding = timedelta(minutes=work.runtime.settings.folding_minutes)
-    return await work.run(lambda tx: raise_alerts(tx, inspected.sightings, folding), lambda _: _answer(inspected.view))
+    interaction = _interaction(body)
+    await memory.know(_counted(interaction))
+    inspected = await _inspect(body, interaction, work.caller, memory)
+    return await _record(inspected.sightings, _answer(inspected.view), work, memory, request)
 
 
 @router.post("/batch", response_model=BatchView, response_model_exclude_none=True)
 @requires("detection:inspect")
-async def inspect_batch(body: NewBatch, work: Work, memory: Memory) -> Response:
+async def inspect_batch(body: NewBatch, work: Work, memory: Memory, request: Request) -> Response:
     """Inspect up to 500 interactions; one that is not valid fails alone."""
+    parsed = [_parsed(item) for item in body.items]
+    # One query for all sessions of the batch that this replica has not seen.
+    await memory.know([subject for one in parsed if not isinstance(one, Invalid) for subject in _counted(one[1])])
     results: list[bytes] = []
     sightings: list[Sighting] = []
-    for number, item in enumerate(body.items):
+    for number, one in enumerate(parsed):
         try:
-            inspected = await _inspect(NewInspection.model_validate(item), work.caller, memory)
-        except ValidationError as error:
-            fields = problems.field_errors([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])
-            refusal = Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)
-            results.append(orjson.dumps(problems.document_of(refusal), default=str))
+            if isinstance(one, Invalid):
+                raise one
+            inspected = await _inspect(*one, work.caller, memory)
         except DomainError as refused:
             results.append(orjson.dumps(problems.document_of(refused), default=str))
         else:
@@ -216,36 +232,52 @@ async def inspect_batch(body: NewBatch, work: Work, memory: Memory) -> Response:
         if number % 16 == 15:
             # Others' single inspections do not wait for a whole batch.
             await asyncio.sleep(0)
-    answer = b'{"results":[' + b",".join(results) + b"]}"
+    answer = Response(b'{"results":[' + b",".join(results) + b"]}", media_type="application/json")
+    return await _record(sightings, answer, work, memory, request)
+
+
+def _parsed(item: dict[str, Any]) -> tuple[NewInspection, Interaction] | Invalid:
+    try:
+        asked = NewInspection.model_validate(item)
+        return asked, _interaction(asked)
+    except ValidationError as error:
+        fields = problems.field_errors([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])
+        return Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)
+
+
+async def _record(sightings: list[Sighting], answer: Response, work: Work, memory: Live, request: Request) -> Response:
+    """Raise the alerts, then answer. With an Idempotency-Key, the answer is kept in the alerts' transaction."""
     if not sightings:
-        return Response(answer, media_type="application/json")
+        return answer
+    if "idempotency-key" not in request.headers:
+        await memory.record(sightings)
+        return answer
     folding = timedelta(minutes=work.runtime.settings.folding_minutes)
-    return await work.run(
-        lambda tx: raise_alerts(tx, sightings, folding), lambda _: Response(answer, media_type="application/json")
-    )
+    return await work.run(lambda tx: raise_alerts(tx, sightings, folding), lambda _: answer)
 
 
 def _answer(view: InspectionView) -> Response:
     return Response(view.model_dump_json(exclude_none=True), media_type="application/json")
 
 
-async def _inspect(asked: NewInspection, caller: Caller, memory: Live) -> _Inspected:
+async def _inspect(asked: NewInspection, interaction: Interaction, caller: Caller, memory: Live) -> _Inspected:
     started = time.perf_counter()
     now = datetime.now(UTC)
     watched, prompts = (await memory.asset(asked.asset_id)) if asked.asset_id is not None else (None, None)
     if watched is not None and not caller.sees(watched.asset.owner_team):
         raise NoSuchAsset(f"there is no asset {asked.asset_id}")
+    asset = watched.asset if watched is not None else None
     mode = watched.mode if watched is not None else Mode.ENFORCE
-    interaction = _interaction(asked)
-    measured = await _measure(interaction, memory, now)
-    inspected = memory.detector.inspect(
-        interaction, now=now, asset=watched.asset if watched else None, prompts=prompts, measured=measured
-    )
+    check_size(interaction)
+    measured = _measure(interaction, memory, now)
+    look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
+    # A long text takes tens of milliseconds, in which nobody else should wait.
+    inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
     verdict, score = weigh(inspected.findings)
-    decision = decide(inspected.findings, mode)
     block = memory.block_of(asset_id=asked.asset_id, session_id=asked.session_id, actor=asked.actor, now=now)
-    if block is not None:
-        decision = Decision.BLOCK
+    if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
+        block = Block(f"the asset is {asset.lifecycle.value}", None, "asset", str(asset.asset_id))
+    decision = decide(inspected.findings, mode) if block is None else Decision.BLOCK
     view = InspectionView(
         inspection_id=uuid_utils.uuid7(),
         verdict=verdict,
@@ -257,21 +289,35 @@ async def _inspect(asked: NewInspection, caller: Caller, memory: Live) -> _Inspe
     )
     if decision is Decision.REDACT:
         _redact(view, asked, interaction, inspected.redactions)
-    owner_team = watched.asset.owner_team if watched is not None else ""
-    sightings = _sightings(view, inspected.findings, asked, interaction, owner_team, memory, now)
-    view.elapsed_ms = round((time.perf_counter() - started) * 1000, 3)
+    sightings = _sightings(view, inspected.findings, asked, interaction, _owner(asset, caller), memory, now)
+    INSPECTIONS.labels(asked.direction.value, verdict.value, decision.value).inc()
+    elapsed = time.perf_counter() - started
+    INSPECTION_SECONDS.observe(elapsed)
+    view.elapsed_ms = round(elapsed * 1000, 3)
     return _Inspected(view, sightings)
 
 
-async def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured | None:
-    subjects = interaction.subjects()
-    amounts = interaction.amounts()
-    outputs = [one for one in interaction.segments if one.direction is Direction.OUTPUT]
-    if not subjects or not (amounts or outputs):
+def _owner(asset: Asset | None, caller: Caller) -> str:
+    """Whose alerts these are: the asset's team, or without an asset the one team that the caller is bound to."""
+    if asset is not None:
+        return asset.owner_team
+    return next(iter(caller.teams)) if caller.teams is not None and len(caller.teams) == 1 else ""
+
+
+def _counted(interaction: Interaction) -> list[Subject]:
+    """Whom the interaction counts for, if it counts at all."""
+    if interaction.amounts() or any(one.direction is Direction.OUTPUT for one in interaction.segments):
+        return interaction.subjects()
+    return []
+
+
+def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured | None:
+    subjects = _counted(interaction)
+    if not subjects:
         return None
-    await memory.know(subjects)
-    rates = memory.sessions.count(subjects, amounts, now.timestamp())
-    figures: dict[Any, float] = {}
+    rates = memory.sessions.count(subjects, interaction.amounts(), now.timestamp())
+    outputs = [one for one in interaction.segments if one.direction is Direction.OUTPUT]
+    figures: dict[Metric, float] = {}
     samples = 0
     if outputs and subjects[0].by == "session":
         figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text)
@@ -398,6 +444,7 @@ def _sightings(
                 direction=segment.direction if segment is not None else asked.direction,
                 digest=digest(memory.key, segment.text) if segment is not None else "",
                 at=now,
+                traceparent=telemetry.traceparent(),
             )
         )
     return found

@@ -92,6 +92,7 @@ async def list_rules(
 async def create_rule(body: Rule, work: Work) -> Response:
     """Add a rule; it is in force everywhere within a second. The same rule again is answered with 200."""
     now = datetime.now(UTC)
+    await asyncio.to_thread(application.check_examples, body)
     return await work.run(
         lambda tx: application.create_rule(tx, work.caller, body, now),
         lambda made: reply(
@@ -107,7 +108,7 @@ async def test_rule(body: RuleTrial, work: Work) -> Response:
     examples = [Example(content=text) for text in body.texts] + body.examples
     if not examples:
         examples = [*body.rule.examples.match, *body.rule.examples.near_miss]
-    trials = await asyncio.to_thread(application.try_texts, body.rule, examples)
+    trials = await asyncio.to_thread(application.try_examples, body.rule, examples)
     results = [
         TrialResult(fired=trial.fired, finding=_finding(trial.finding) if trial.finding else None) for trial in trials
     ]
@@ -129,6 +130,7 @@ async def get_rule(rule_id: str, work: Work) -> Response:
 async def change_rule(rule_id: str, body: Rule, if_match: IfMatch, work: Work) -> Response:
     """Replace a rule."""
     now = datetime.now(UTC)
+    await asyncio.to_thread(application.check_examples, body)
     return await work.run(
         lambda tx: application.change_rule(tx, work.caller, rule_id, body, if_match, now),
         lambda stored: reply(RuleView.of(stored), etag=stored.version),

@@ -14,7 +14,7 @@ from functools import cached_property
 from services.detection.domain import folding, validators, verdict
 from services.detection.domain.assets import Asset, exceeds
 from services.detection.domain.evidence import Sensitive, excerpt
-from services.detection.domain.interaction import Interaction, Segment, check_size
+from services.detection.domain.interaction import Interaction, Segment
 from services.detection.domain.matching import PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
@@ -122,12 +122,7 @@ class Detector:
         prompts: PromptIndex | None = None,
         measured: Measured | None = None,
     ) -> Inspected:
-        """Every finding of every rule in force. Pure; the time it takes is linear in the text.
-
-        Raises:
-            ContentTooLarge: a text or all together are over the limit.
-        """
-        check_size(interaction)
+        """Every finding of every rule in force. Pure; its time is linear in the text, so `check_size` first."""
         gathered = _Gathering(self, interaction, asset, now)
         for segment in interaction.segments:
             gathered.read(segment, prompts)

@@ -54,6 +54,11 @@ class Interaction:
     tokens: int = 0
     cost_usd: float = 0.0
 
+    @property
+    def size(self) -> int:
+        """Characters of all its texts."""
+        return sum(len(segment.text) for segment in self.segments)
+
     def subjects(self) -> list[Subject]:
         """Whom its rates count for. A session or actor is one per asset: ids are the callers' own."""
         asset = str(self.asset_id or "")

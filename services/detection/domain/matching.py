@@ -97,10 +97,12 @@ class _Scanner:
         next_word = max(number for number, _, _ in expressions) + 1
         for number, pattern, sensitive in expressions:
             condition = None if sensitive else prefilter.condition_of(pattern)
-            if isinstance(condition, prefilter.Words) and prefilter.selective(condition):
+            if condition is not None and not prefilter.worthwhile(condition, pattern):
+                condition = None
+            if isinstance(condition, prefilter.Words):
                 alternatives = _alternatives(condition.any)
                 listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
-            elif condition is not None and prefilter.selective(condition):
+            elif condition is not None:
                 for wanted in prefilter.words_of(condition):
                     if wanted not in words:
                         words[wanted] = next_word

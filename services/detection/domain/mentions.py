@@ -9,8 +9,9 @@ _QUOTES = "\"'`“”‘’«»„"
 _CLOSING = {"“": "”", "‘": "’", "«": "»", "„": "“"}
 _DISCUSSION = re.compile(
     r"(?i)\b(?:prompt[- ]injections?|jailbreak(?:s|ing)?|attack(?:s|er|ers)?|adversar\w+|malicious|exploit\w*"
-    r"|vulnerab\w+|guardrails?|detect(?:s|or|ors|ion|ing)?|red[- ]?team\w*|phrases?|keywords?|patterns?|such as|e\.g\."
-    r"|for example|examples?|probes?|payloads?|test cases?|blocklist\w*|filters?|classif\w+|mitigat\w+|defen[cs]e\w*|security)\b"
+    r"|vulnerab\w+|guardrails?|detect(?:s|or|ors|ion|ing)?|red[- ]?team\w*|phrases?|keywords?|patterns?"
+    r"|such as|e\.g\.|for example|examples?|probes?|payloads?|test cases?|blocklist\w*|filters?|classif\w+|mitigat\w+"
+    r"|defen[cs]e\w*|security)\b"
 )
 
 

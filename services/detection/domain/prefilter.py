@@ -16,6 +16,7 @@ from typing import Any
 
 MIN_WORD = 3
 _MAX_WORDS = 400
+_LONG_PATTERN = 250
 _parser: Any = re._parser  # type: ignore[attr-defined]  # the standard library's own regex parser has no public name
 
 
@@ -90,15 +91,20 @@ def _either(parts: Iterable[Condition | None]) -> Condition | None:
     return Any_((*([Words(words)] if words else []), *others))
 
 
-def selective(condition: Condition | None) -> bool:
-    """False when what is asked for is in almost any text, or too much to ask."""
-    if condition is None:
-        return False
+def worthwhile(condition: Condition | None, pattern: str) -> bool:
+    """Whether to ask for the words rather than for the pattern itself.
+
+    Short words are in almost any text; asking for them still beats compiling a long pattern.
+    """
+    return condition is not None and (len(pattern) > _LONG_PATTERN or _selective(condition))
+
+
+def _selective(condition: Condition) -> bool:
     if isinstance(condition, Words):
         return len(condition.any) <= _MAX_WORDS and min(len(word) for word in condition.any) > MIN_WORD
     if isinstance(condition, Any_):
-        return all(selective(part) for part in condition.parts)
-    return len(condition.parts) > 1 or selective(condition.parts[0])
+        return all(_selective(part) for part in condition.parts)
+    return len(condition.parts) > 1 or _selective(condition.parts[0])
 
 
 _BOUND = re.compile(r"(?<!\\)\{(\d+),(\d*)\}")

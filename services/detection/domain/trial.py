@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services.detection.domain.assets import Asset
 from services.detection.domain.detector import Detector
-from services.detection.domain.interaction import Interaction, Segment, leaves_of
+from services.detection.domain.interaction import Interaction, Segment, check_size, leaves_of
 from services.detection.domain.rules import Example, Rule, SimilarityDetection
 from services.detection.domain.sessions import Measured, Sessions, Subject
 from services.detection.domain.similarity import PromptIndex, fragments_of
@@ -68,6 +68,7 @@ def try_example(detector: Detector, rule: Rule, example: Example) -> Trial:
         ValueError: the example's asset has a value that no asset can have.
     """
     interaction = _interaction(rule, example)
+    check_size(interaction)
     asset = _asset(example.asset) if example.asset is not None else None
     prompts = None
     if isinstance(rule.detection, SimilarityDetection):
