@@ -112,9 +112,11 @@ class Tasks:
 
     async def run_workers(self, runtime: Runtime) -> None:
         """Work for ever; cancel to stop, and what was being worked on is taken up again elsewhere or later."""
-        await asyncio.gather(*(self._work(runtime) for _ in range(self._workers)))
+        # One idle worker at a time listens: a notification that wakes all of them makes all but one look in vain.
+        turn = asyncio.Lock()
+        await asyncio.gather(*(self._work(runtime, turn) for _ in range(self._workers)))
 
-    async def _work(self, runtime: Runtime) -> None:
+    async def _work(self, runtime: Runtime, turn: asyncio.Lock) -> None:
         while True:
             try:
                 worked = await self.work_once(runtime)
@@ -126,7 +128,8 @@ class Tasks:
                 worked = False
                 await asyncio.sleep(1.0)
             if not worked:
-                await runtime.signals.wait("task", IDLE_SECONDS)
+                async with turn:
+                    await runtime.signals.wait("task", IDLE_SECONDS)
 
     async def work_once(self, runtime: Runtime) -> bool:
         """Do one ready task if there is one."""
