@@ -224,7 +224,7 @@ def _milliseconds(output: str, mark: str) -> float:
 
 def _report(figures: dict[str, dict[int, list[Figure]]], busy_percent: float) -> int:
     def median(name: str, connections: int, part: str) -> float:
-        return statistics.median(getattr(figure, part) for figure in figures[name][connections])
+        return float(statistics.median(getattr(figure, part) for figure in figures[name][connections]))
 
     runs = len(figures["nginx"][1])
     print(f"{len(CORES)} cores; {CONNECTIONS} connections for requests/s, one for latency; medians of {runs} runs")
