@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from datetime import date, datetime
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+)
 
 T = TypeVar("T")
 
@@ -30,3 +39,17 @@ class PageOf(Out, Generic[T]):
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 Text = Annotated[str, Field(max_length=20_000)]
+
+
+def _written(value: Any) -> Any:
+    """pydantic takes the number 0.5 for a moment in 1970; a date or instant that was meant is written out."""
+    if isinstance(value, date | datetime) or (isinstance(value, str) and len(value) >= 10 and value[4:5] == "-"):
+        return value
+    raise ValueError("write it as in RFC 3339, e.g. 2026-11-22T18:30:00Z or 2026-11-22")
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
+"""A moment with its offset from UTC."""
+Day = Annotated[date, BeforeValidator(_written, json_schema_input_type=date)]
+Flag = Annotated[bool, Strict()]
+"""true or false, not "yes" or 1."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import Header, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from services.detection import application, store
@@ -22,7 +22,7 @@ from shared.contracts.incidents import IncidentCategory
 from shared.database import is_outage
 from shared.errors import Invalid
 from shared.http import IfMatch, reply
-from shared.models import In, Out, PageOf
+from shared.models import In, Instant, Out, PageOf
 from shared.paging import Page
 from shared.service import Runtime, stop_when
 from shared.service import router as make_router
@@ -74,8 +74,8 @@ async def list_alerts(
     session_id: Annotated[str | None, Query(max_length=300)] = None,
     rule_id: Annotated[str | None, Query(max_length=100)] = None,
     kind: Annotated[FindingKind | None, Query()] = None,
-    since: Annotated[AwareDatetime | None, Query(alias="from", description="Last seen at or after.")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to", description="First seen before.")] = None,
+    since: Annotated[Instant | None, Query(alias="from", description="Last seen at or after.")] = None,
+    until: Annotated[Instant | None, Query(alias="to", description="First seen before.")] = None,
     format: Annotated[Literal["colonnade", "ocsf"], Query()] = "colonnade",
 ) -> Response:
     """List alerts, newest first."""

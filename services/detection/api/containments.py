@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from services.detection import application, store
@@ -15,7 +15,7 @@ from services.detection.application import NoSuchContainment
 from services.detection.store import Containment
 from shared.auth import requires
 from shared.http import reply
-from shared.models import In, Out, PageOf
+from shared.models import In, Instant, Out, PageOf
 from shared.paging import Page
 from shared.service import router as make_router
 from shared.work import Work
@@ -29,7 +29,7 @@ class NewContainment(In):
     target_kind: TargetKind
     target: Annotated[str, Field(min_length=1, max_length=300)]
     reason: Annotated[str, Field(min_length=1, max_length=2_000)]
-    expires_at: AwareDatetime | None = Field(default=None, description="None holds until it is lifted.")
+    expires_at: Instant | None = Field(default=None, description="None holds until it is lifted.")
 
     @model_validator(mode="after")
     def _an_asset_is_an_id(self) -> NewContainment:
@@ -63,7 +63,12 @@ class ContainmentView(Out):
         return cls(**values, in_force=one.lifted_at is None)
 
 
-@router.post("", status_code=201, response_model=ContainmentView)
+@router.post(
+    "",
+    status_code=201,
+    response_model=ContainmentView,
+    responses={200: {"model": ContainmentView, "description": "It is blocked already."}},
+)
 @requires("detection:respond")
 async def contain(body: NewContainment, work: Work) -> Response:
     """Block a session, an actor or an asset; in force everywhere within a second.

@@ -87,7 +87,12 @@ async def list_rules(
     return reply(PageOf[RuleView](items=shown, next_cursor=cursor))
 
 
-@router.post("", status_code=201, response_model=RuleView)
+@router.post(
+    "",
+    status_code=201,
+    response_model=RuleView,
+    responses={200: {"model": RuleView, "description": "The same rule is there already."}},
+)
 @requires("detection:write")
 async def create_rule(body: Rule, work: Work) -> Response:
     """Add a rule; it is in force everywhere within a second. The same rule again is answered with 200."""

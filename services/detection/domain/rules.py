@@ -123,7 +123,7 @@ class Part(BaseModel):
 
 Pattern = Annotated[str, StringConstraints(min_length=3, max_length=4_000)]
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=4, max_length=1_000)]
-Threshold = Annotated[float, Field(ge=0, le=1e12)]
+Threshold = Annotated[float, Field(ge=0, le=1e12, strict=True)]
 
 
 class RegexDetection(Part):

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from fastapi import Query
-from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from services.incidents.api.views import (
@@ -33,7 +32,7 @@ from shared.contracts.incidents import IncidentCategory, IncidentSeverity, Incid
 from shared.database import Tx
 from shared.errors import Invalid
 from shared.http import IfMatch, reply
-from shared.models import PageOf
+from shared.models import Instant, PageOf
 from shared.paging import Page
 from shared.service import router as make_router
 from shared.work import UnitOfWork, Work
@@ -114,8 +113,8 @@ async def list_incidents(
     actor: Annotated[str | None, Query(max_length=512)] = None,
     assigned_to: Annotated[str | None, Query(max_length=512)] = None,
     overdue: Annotated[bool | None, Query(description="With, or without, a step past its time.")] = None,
-    opened_from: Annotated[AwareDatetime | None, Query(alias="from", description="Opened at or after.")] = None,
-    opened_to: Annotated[AwareDatetime | None, Query(alias="to", description="Opened before.")] = None,
+    opened_from: Annotated[Instant | None, Query(alias="from", description="Opened at or after.")] = None,
+    opened_to: Annotated[Instant | None, Query(alias="to", description="Opened before.")] = None,
 ) -> Response:
     """Incidents, the newest first."""
     wanted = IncidentFilter(
@@ -219,7 +218,7 @@ async def add_evidence(work: Work, incident_id: UUID, body: AddEvidence) -> Resp
 async def get_dossier(
     work: Work,
     incident_id: UUID,
-    as_of: Annotated[AwareDatetime | None, Query(description="As it was then; as it is now, if left out.")] = None,
+    as_of: Annotated[Instant | None, Query(description="As it was then; as it is now, if left out.")] = None,
 ) -> Response:
     """Everything about the incident as it was at a time, under a digest.
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from services.incidents.domain.evidence import Record
 from services.incidents.domain.incident import Incident, Resolution, Step, StepStatus
@@ -17,7 +17,7 @@ from services.incidents.store.actions import Action, ActionStatus
 from services.incidents.store.playbooks import StoredPlaybook
 from services.incidents.store.webhooks import DeliveryStatus, Webhook
 from shared.contracts.incidents import IncidentCategory, IncidentSeverity, IncidentStatus, Phase
-from shared.models import In, Out
+from shared.models import In, Instant, Out
 
 Text = Annotated[str, Field(max_length=20_000)]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
@@ -177,8 +177,8 @@ class OpenIncident(In):
     session_id: Identity | None = None
     actor: Identity | None = None
     detected_by: Identity | None = Field(default=None, description="Who or what noticed; you, if left out.")
-    occurred_at: AwareDatetime | None = Field(default=None, description="Time of the first evidence.")
-    detected_at: AwareDatetime | None = None
+    occurred_at: Instant | None = Field(default=None, description="Time of the first evidence.")
+    detected_at: Instant | None = None
 
 
 class AmendIncident(In):
