@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID, uuid5
 
 from services.incidents.application.change import commit, extend
@@ -20,6 +19,7 @@ from services.incidents.domain.joining import graver, initial_severity, join_key
 from services.incidents.domain.lifecycle import JoiningAlert, Piece
 from services.incidents.store import assets, playbooks
 from services.incidents.store import incidents as store
+from services.incidents.store.incidents import KnownAlert
 from shared.contracts.detection import AlertSnapshot, Disposition
 from shared.contracts.incidents import IncidentCategory
 from shared.database import Tx
@@ -56,7 +56,7 @@ class _Intake:
     def __init__(self, policy: Policy, at: datetime) -> None:
         self.policy = policy
         self.at = at
-        self.known: dict[UUID, Any] = {}
+        self.known: dict[UUID, KnownAlert] = {}
         self.keys: dict[UUID, tuple[str, ...]] = {}
         self.holders: dict[str, UUID] = {}
         self.incidents: dict[UUID, Incident] = {}

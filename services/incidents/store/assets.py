@@ -6,14 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
-
 from services.incidents.store.tables import asset_copy_table
-from shared.auth import Caller, visible
 from shared.bulk import upsert_newer
 from shared.contracts.inventory import AssetSnapshot
-from shared.database import Tx
+from shared.database import Tx, driver
 
 
 async def put(tx: Tx, assets: Sequence[AssetSnapshot]) -> dict[UUID, str]:
@@ -40,15 +36,6 @@ async def put(tx: Tx, assets: Sequence[AssetSnapshot]) -> dict[UUID, str]:
 
 async def owners(tx: Tx, asset_ids: Iterable[UUID]) -> dict[UUID, str]:
     """Asset -> owner team, of those that are known."""
-    query = sa.select(asset_copy_table.c.asset_id, asset_copy_table.c.owner_team)
-    wanted = sa.bindparam("wanted", list(asset_ids), ARRAY(sa.Uuid))
-    rows = await tx.execute(query.where(asset_copy_table.c.asset_id == sa.func.any(wanted)))
-    return {row.asset_id: row.owner_team for row in rows}
-
-
-async def unseen(tx: Tx, caller: Caller, asset_ids: Iterable[UUID]) -> list[UUID]:
-    """Those of the assets that are not known here, or not the caller's to see."""
-    wanted = list(dict.fromkeys(asset_ids))
-    query = sa.select(asset_copy_table.c.asset_id).where(asset_copy_table.c.asset_id.in_(wanted))
-    seen = set(await tx.scalars(query.where(visible(caller, asset_copy_table.c.owner_team))))
-    return [asset_id for asset_id in wanted if asset_id not in seen]
+    connection = await driver(tx)
+    query = "SELECT asset_id, owner_team FROM asset_copy WHERE asset_id = ANY($1)"
+    return {row["asset_id"]: row["owner_team"] for row in await connection.fetch(query, list(asset_ids))}

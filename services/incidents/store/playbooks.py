@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 import yaml
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from services.incidents.domain.playbooks import Playbook, PlaybookRefused, UnknownPlaybook, parse
 from services.incidents.store.tables import playbook_table
 from shared.contracts.incidents import IncidentCategory
-from shared.database import Tx
+from shared.database import Tx, driver
 
 DIRECTORY = Path(__file__).parents[1] / "playbooks"
 BUILT_IN = "built-in"
@@ -61,11 +62,12 @@ _parsed: dict[tuple[str, int, datetime], Playbook] = {}
 
 
 def _stored(row: Any) -> StoredPlaybook:
-    key = (row.category, row.version, row.created_at)
+    key = (row["category"], row["version"], row["created_at"])
     playbook = _parsed.get(key)
     if playbook is None:
-        playbook = _parsed[key] = parse(row.document)
-    return StoredPlaybook(playbook, row.version, row.author, row.created_at)
+        document = row["document"]
+        playbook = _parsed[key] = parse(orjson.loads(document) if isinstance(document, str) else document)
+    return StoredPlaybook(playbook, row["version"], row["author"], row["created_at"])
 
 
 _NEWEST = (
@@ -75,13 +77,20 @@ _NEWEST = (
 )
 
 
+_CURRENT = """
+    SELECT category, version, document, author, created_at FROM playbook
+    WHERE category = $1 ORDER BY version DESC LIMIT 1
+"""
+
+
 async def current(tx: Tx, category: IncidentCategory | str) -> StoredPlaybook:
     """The version in force.
 
     Raises:
         UnknownPlaybook: that is no category.
     """
-    row = (await tx.execute(_NEWEST.where(playbook_table.c.category == str(category)))).first()
+    connection = await driver(tx)
+    row = await connection.fetchrow(_CURRENT, str(category))
     if row is not None:
         return _stored(row)
     try:
@@ -92,7 +101,7 @@ async def current(tx: Tx, category: IncidentCategory | str) -> StoredPlaybook:
 
 async def all_current(tx: Tx) -> list[StoredPlaybook]:
     """The version in force of each category, by category."""
-    own = {row.category: _stored(row) for row in await tx.execute(_NEWEST)}
+    own = {row.category: _stored(row._mapping) for row in await tx.execute(_NEWEST)}
     return [own.get(category, stored) for category, stored in sorted(built_in().items())]
 
 

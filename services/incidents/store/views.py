@@ -81,7 +81,10 @@ async def incidents(
     """Newest first, one more than `limit`."""
     table = incident_table.c
     query = sa.select(incident_table).where(visible(caller, table.owner_teams), *wanted.conditions())
-    return [from_row(row) for row in await tx.execute(_newest_first(query, table.opened_at, table.id, after, limit))]
+    return [
+        from_row(row._mapping)
+        for row in await tx.execute(_newest_first(query, table.opened_at, table.id, after, limit))
+    ]
 
 
 async def incident(tx: Tx, incident_id: UUID, caller: Caller) -> Incident:
@@ -90,7 +93,7 @@ async def incident(tx: Tx, incident_id: UUID, caller: Caller) -> Incident:
     row = (await tx.execute(query.where(visible(caller, incident_table.c.owner_teams)))).first()
     if row is None:
         raise UnknownIncident(f"there is no incident {incident_id}")
-    return from_row(row)
+    return from_row(row._mapping)
 
 
 async def as_of(tx: Tx, incident_id: UUID, moment: datetime) -> Incident | None:

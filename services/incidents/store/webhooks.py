@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from services.incidents.domain.webhooks import Subscription, UnknownWebhook
 from services.incidents.store.tables import delivery_table, webhook_table
 from shared.auth import Caller
-from shared.database import Tx
+from shared.database import Tx, driver
 
 DELIVERIES_KEPT_DAYS = 30
 
@@ -35,18 +35,21 @@ class Webhook:
     updated_at: datetime
 
 
-def _webhook(row: Any) -> Webhook:
-    subscription = Subscription(
-        id=row.id,
-        url=row.url,
-        description=row.description,
-        event_types=tuple(row.event_types),
-        teams=None if row.teams is None else tuple(row.teams),
-        enabled=row.enabled,
-        created_by=row.created_by,
-        created_at=row.created_at,
+def _subscription(row: Mapping[str, Any]) -> Subscription:
+    return Subscription(
+        id=row["id"],
+        url=row["url"],
+        description=row["description"],
+        event_types=tuple(row["event_types"]),
+        teams=None if row["teams"] is None else tuple(row["teams"]),
+        enabled=row["enabled"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
     )
-    return Webhook(subscription, row.version, bytes(row.sealed_secret), row.updated_at)
+
+
+def _webhook(row: Any) -> Webhook:
+    return Webhook(_subscription(row._mapping), row.version, bytes(row.sealed_secret), row.updated_at)
 
 
 def _own(caller: Caller) -> sa.ColumnElement[bool]:
@@ -57,8 +60,8 @@ def _own(caller: Caller) -> sa.ColumnElement[bool]:
 
 
 async def enabled(tx: Tx) -> list[Subscription]:
-    rows = await tx.execute(sa.select(webhook_table).where(webhook_table.c.enabled))
-    return [_webhook(row).subscription for row in rows]
+    connection = await driver(tx)
+    return [_subscription(row) for row in await connection.fetch("SELECT * FROM webhook WHERE enabled")]
 
 
 async def get(tx: Tx, webhook_id: UUID, caller: Caller | None = None, *, lock: bool = False) -> Webhook:
