@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -31,6 +29,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway.framing import EdgeLimits, body_length, head_too_large, too_slow
 from gateway.problems import Problem, bad_request
 from gateway.trace import traceparent
 
@@ -41,32 +40,15 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXTENSION = "colonnade.exchange"
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _SWEEP_SECONDS = 0.5
 _HIGH_WATER_BYTES = 65536
 _MAX_PIPELINED = 16
 _LINGER_SECONDS = 2.0
 _DISCARD_BYTES = 65536  # an unread rest of this size is read and dropped rather than closing the connection
-_HOST = re.compile(rb"[A-Za-z0-9._~:\[\]-]{1,255}")
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
 log = logging.getLogger("gateway.edge")
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeLimits:
-    """What one connection may take. Times in seconds."""
-
-    head_seconds: float = 10.0
-    body_idle_seconds: float = 30.0
-    body_total_seconds: float = 60.0
-    keep_alive_seconds: float = 60.0
-    write_stall_seconds: float = 60.0
-    max_head_bytes: int = 32768
-    max_target_bytes: int = 8192
-    max_headers: int = 100
-    max_connections: int = 4096
 
 
 class ClientGone(Exception):
@@ -195,7 +177,7 @@ class Edge(asyncio.Protocol):
         if self.refusal is not None:
             self._refuse(self.refusal)
         elif self.in_head and self.head_bytes > self.limits.max_head_bytes:
-            self._refuse(_head_too_large())
+            self._refuse(head_too_large())
 
     def pause_writing(self) -> None:
         self.write_paused_since = self.loop.time()
@@ -246,9 +228,9 @@ class Edge(asyncio.Protocol):
         if self.head_bytes + self.chunk_bytes > self.limits.max_head_bytes and (
             sum(len(name) + len(value) for name, value in self.headers) > self.limits.max_head_bytes
         ):
-            self.refusal = _head_too_large()
+            self.refusal = head_too_large()
             return
-        body_bytes, self.refusal = _framing(method, version, self.target, self.headers, self.limits, parser)
+        body_bytes, self.refusal = body_length(method, version, self.target, self.headers, self.limits, parser)
         if self.refusal is not None:
             return
         exchange = Exchange(self, method, version, body_bytes, parser.should_keep_alive() and version == "1.1")
@@ -288,7 +270,7 @@ class Edge(asyncio.Protocol):
             allowed = limits.head_seconds if unfinished else limits.keep_alive_seconds
             if now - self.waiting_since > allowed:
                 if self.in_head:
-                    self._refuse(_too_slow("the request line and headers did not arrive in time"))
+                    self._refuse(too_slow("the request line and headers did not arrive in time"))
                 else:
                     self.transport.close()
         elif self.incoming is self.current and not self.read_paused:
@@ -296,7 +278,7 @@ class Edge(asyncio.Protocol):
             idle = now - max(self.last_byte_at, exchange.wanted_at)
             slow = not exchange.untimed and now - exchange.started_at > limits.body_total_seconds
             if idle > limits.body_idle_seconds or slow:
-                exchange.fail(_too_slow("the request body did not arrive in time"))
+                exchange.fail(too_slow("the request body did not arrive in time"))
 
     # for Exchange
 
@@ -643,63 +625,6 @@ class Exchange:
         if self._head and not self._gone:
             self.edge.transport.write(self._head)
             self._head = b""
-
-
-def _framing(
-    method: str,
-    version: str,
-    target: bytes,
-    headers: list[tuple[bytes, bytes]],
-    limits: EdgeLimits,
-    parser: httptools.HttpRequestParser,
-) -> tuple[int | None, Problem | None]:
-    """How long the body is (None: chunked), or why this head is refused."""
-    if len(target) > limits.max_target_bytes:
-        return 0, Problem(
-            414, "target-too-long", "The request target is too long.", f"at most {limits.max_target_bytes} bytes"
-        )
-    if len(headers) > limits.max_headers:
-        return 0, _head_too_large()
-    if version not in ("1.1", "1.0"):
-        return 0, Problem(505, "http-version", "This HTTP version is not spoken here.", "use HTTP/1.1")
-    if method not in METHODS:
-        allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]
-        return 0, Problem(405, "method", "This method is not offered here.", f"{method} is not offered", headers=allow)
-    if not target.startswith(b"/"):
-        return 0, bad_request("the request target must be an absolute path")
-    hosts = 0
-    length: bytes | None = None
-    coding: bytes | None = None
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-            if not _HOST.fullmatch(value):
-                return 0, bad_request("the Host header is not a host name")
-        elif name == b"content-length":
-            if length is not None or not value.isdigit():
-                return 0, bad_request("Content-Length must be given once, in digits")
-            length = value
-        elif name == b"transfer-encoding":
-            if coding is not None or value.lower() != b"chunked" or version != "1.1":
-                return 0, bad_request("the only transfer coding accepted is chunked, once, in HTTP/1.1")
-            coding = value
-        elif name == b"expect" and value.lower() != b"100-continue":
-            return 0, Problem(417, "expectation", "The expectation cannot be met.", "only 100-continue is known")
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        return 0, bad_request("exactly one Host header is required")
-    if length is not None and coding is not None:
-        return 0, bad_request("Content-Length and Transfer-Encoding exclude one another")
-    if parser.should_upgrade() and (coding is not None or (length is not None and int(length))):
-        return 0, bad_request("a request that asks for an upgrade may not have a body")
-    return (None if coding is not None else int(length or 0)), None
-
-
-def _head_too_large() -> Problem:
-    return Problem(431, "headers-too-large", "The request headers are too large.", "send fewer or shorter headers")
-
-
-def _too_slow(detail: str) -> Problem:
-    return Problem(408, "too-slow", "The request took too long to arrive.", detail)
 
 
 def _address(name: Any) -> tuple[str, int] | None:

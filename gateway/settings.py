@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gateway.edge import EdgeLimits
+from gateway.framing import EdgeLimits
 from gateway.limits import Policy
 from gateway.oidc import IssuerSettings
 from shared.settings import ServiceSettings
