@@ -84,13 +84,18 @@ class Environment:
             values["DISCOVERY_ROOTS"] = json.dumps([str(Path.home()), tempfile.gettempdir()])
         if name == "gateway":
             values["KEY_PEPPER"] = credentials.text("gateway.key-pepper")
-        return {f"{name.upper()}_{key}": value for key, value in values.items()} | self._bytecode()
+        return {f"{name.upper()}_{key}": value for key, value in values.items()} | self.of_python()
 
-    def _bytecode(self) -> dict[str, str]:
-        """Where Python may keep no bytecode, ours goes to the home: compiling costs each service 1.5 s of CPU."""
-        if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
-            return {}
-        return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._home.path / "bytecode")}
+    def of_python(self) -> dict[str, str]:
+        """What every Python process of the stack is told.
+
+        A killed process must not take the last lines of its log along. Where Python may keep no bytecode, ours goes to
+        the home: compiling costs each service 1.5 s of CPU.
+        """
+        told = {"PYTHONUNBUFFERED": "1"}
+        if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+            told |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._home.path / "bytecode")}
+        return told
 
     def write_trust(self) -> None:
         """Write the trust file: issuer -> public key and ceiling."""

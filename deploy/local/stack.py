@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import nats.errors
@@ -24,6 +24,7 @@ from deploy.local.databases import create_databases, service_database
 from deploy.local.environment import MODULES, ROOT, Environment
 from deploy.local.home import Home, Running
 from deploy.local.nats import ADMIN, Nats, create_streams
+from deploy.local.nursery import PRELOAD, Adopted, Nursery, NurseryFailed
 from deploy.local.ports import is_taken
 from deploy.local.postgres import Postgres
 from deploy.local.probe import http_status
@@ -42,13 +43,17 @@ class Stack:
 
     Args:
         modules: component -> module behind `python -m`; the gateway is the component of that name.
+        preload: what those modules have in common, imported once for all of them.
     """
 
-    def __init__(self, settings: StackSettings, modules: Mapping[str, str] = MODULES) -> None:
+    def __init__(
+        self, settings: StackSettings, modules: Mapping[str, str] = MODULES, preload: Sequence[str] = PRELOAD
+    ) -> None:
         self.home = Home(settings.home)
         self.environment = Environment(self.home, settings)
         self._settings = settings
         self._modules = modules
+        self._nursery = Nursery.of(self.home.logs / "nursery.log", self.environment.of_python(), ROOT, preload)
         self._servers: list[Child] = []
         self._services: list[Child] = []
         self._gateway: Child | None = None
@@ -83,6 +88,7 @@ class Stack:
         for name in await asyncio.to_thread(self.home.pids.reap):
             log.warning("ended %s, left over from a stack that was killed", name)
         self._check_ports()
+        await self._nursery.open()  # imports while the servers start
         self.environment.write_trust()
         fresh, _ = await _all([self._databases(), self._streams()])
         await self._migrate()
@@ -90,8 +96,9 @@ class Stack:
         self._services = [self._service(name) for name in self._modules if name != "gateway"]
         self._gateway = self._service("gateway")
         children = [*self._services, self._gateway]
+        born = await self._born()
         for child in children:
-            child.start()
+            child.start(born.get(child.name))
         await _all(child.wait_ready(SERVICE_TIMEOUT_SECONDS) for child in children)
         self.home.announce(
             Running(
@@ -105,8 +112,17 @@ class Stack:
         log.info("up after %.1f s; API description %s/docs", time.monotonic() - began, url)
         log.info("the first admin key is in %s", self.home.admin_key)
 
+    async def _born(self) -> dict[str, Adopted]:
+        """A first process of each component from the nursery; none where that fails, and each is started by itself."""
+        try:
+            return await self._nursery.fork([self._command(name, "serve") for name in self._modules])
+        except NurseryFailed as error:
+            log.warning("the quick start failed: %s", error)
+            return {}
+
     async def _down(self) -> None:
         began = time.monotonic()
+        await self._nursery.close()
         if self._gateway is not None:
             await self._gateway.stop()
         await asyncio.gather(*(service.stop() for service in self._services))
@@ -212,7 +228,7 @@ class Stack:
         return Child(name, lambda: self._command(name, "serve"), is_ready, self.home.pids)
 
 
-def run(settings: StackSettings, modules: Mapping[str, str] = MODULES) -> None:
+def run(settings: StackSettings, modules: Mapping[str, str] = MODULES, preload: Sequence[str] = PRELOAD) -> None:
     """Run the stack until SIGINT, SIGTERM or the end of its terminal.
 
     Standard output carries one line, when everything is ready; progress and trouble go to standard error and to
@@ -221,7 +237,7 @@ def run(settings: StackSettings, modules: Mapping[str, str] = MODULES) -> None:
     Raises:
         StartError: it did not come up.
     """
-    asyncio.run(_run_until_signalled(Stack(settings, modules)))
+    asyncio.run(_run_until_signalled(Stack(settings, modules, preload)))
 
 
 async def _run_until_signalled(stack: Stack) -> None:

@@ -8,6 +8,7 @@ import os
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 
+from deploy.local.nursery import Adopted
 from deploy.local.process import Command, Pids, StartError, describe_exit, last_words
 
 log = logging.getLogger("colonnade.stack")
@@ -61,9 +62,9 @@ class Child:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to keep it running."""
-        self._task = asyncio.create_task(self._keep_running(), name=self.name)
+    def start(self, born: Adopted | None = None) -> None:
+        """Begin to keep it running; `born` is its first process, if that was started already."""
+        self._task = asyncio.create_task(self._keep_running(born), name=self.name)
 
     async def wait_ready(self, timeout_seconds: float) -> None:
         """Wait until it is ready for the first time.
@@ -89,14 +90,15 @@ class Child:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _keep_running(self) -> None:
+    async def _keep_running(self, born: Adopted | None) -> None:
         delay, attempts = FIRST_DELAY_SECONDS, 0
         clock = asyncio.get_running_loop()
         while not self._stop.is_set():
             started = clock.time()
             try:
                 command = await asyncio.to_thread(self._prepare)
-                process = await spawn(command)
+                process = born or await spawn(command)
+                born = None
                 self._pids.record(self.name, process.pid, command.stop_signal)
                 ended = await self._run(process, command)
                 if ended is None:
@@ -113,7 +115,7 @@ class Child:
             await self._sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
-    async def _run(self, process: Process, command: Command) -> int | None:
+    async def _run(self, process: Process | Adopted, command: Command) -> int | None:
         """Until the process ends by itself (its exit code) or was stopped by us (None)."""
         ended = asyncio.create_task(process.wait())
         told_to_stop = asyncio.create_task(self._stop.wait())
@@ -130,7 +132,7 @@ class Child:
             self._ready.clear()
             self._pids.forget(self.name)
 
-    async def _watch_ready(self, process: Process) -> None:
+    async def _watch_ready(self, process: Process | Adopted) -> None:
         began = asyncio.get_running_loop().time()
         while not await self._is_ready(process.pid):  # noqa: ASYNC110  # another process: there is nothing to await
             await asyncio.sleep(0.05)
@@ -138,7 +140,7 @@ class Child:
         self._ever_ready = True
         self._ready.set()
 
-    async def _end(self, process: Process, command: Command) -> None:
+    async def _end(self, process: Process | Adopted, command: Command) -> None:
         if process.returncode is None:
             process.send_signal(command.stop_signal)
         try:

@@ -51,7 +51,7 @@ def run_stack() -> None:
     try:
         loaded = settings.load()
         cli.log_to(loaded.home / "logs" / "stack.log")
-        stack.run(loaded, COMPONENTS)
+        stack.run(loaded, COMPONENTS, preload=sys.argv[2:])
     except StartError as error:
         sys.exit(f"colonnade: {error}")
 

@@ -40,11 +40,11 @@ def free_base() -> int:
 class Running:
     """`standin stack` in a home."""
 
-    def __init__(self, path: Path, port: int, **environment: str) -> None:
+    def __init__(self, path: Path, port: int, *preload: str, **environment: str) -> None:
         self.home = Home(path)
         self.port = port
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.local.standin", "stack"],
+            [sys.executable, "-m", "tests.local.standin", "stack", *preload],
             cwd=ROOT,
             env={**os.environ, "COLONNADE_HOME": str(path), "COLONNADE_PORT": str(port), **environment},
             stdout=subprocess.PIPE,
@@ -94,8 +94,10 @@ Start = Callable[..., Running]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Running] = []
 
-    def begin(home: Path = tmp_path / "home", port: int | None = None, **environment: str) -> Running:
-        started.append(Running(home, port or free_base(), **environment))
+    def begin(
+        home: Path = tmp_path / "home", port: int | None = None, preload: str = "colorsys", **environment: str
+    ) -> Running:
+        started.append(Running(home, port or free_base(), preload, **environment))
         return started[-1]
 
     yield begin
@@ -110,7 +112,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One that several tests may disturb."""
-    running = Running(tmp_path_factory.mktemp("stack") / "home", free_base())
+    running = Running(tmp_path_factory.mktemp("stack") / "home", free_base(), "colorsys")
     running.ready()
     yield running
     assert running.end()[0] == 0
@@ -200,6 +202,26 @@ def test_a_killed_supervisor_takes_its_children_along_and_the_next_start_works(s
     second.ready()
     assert not [child for child in children if is_alive(child)]
     assert second.query("SELECT n FROM kept") == 7
+
+
+def test_the_services_are_born_together_as_what_they_would_be_alone(stack: Running) -> None:
+    for name in ("inventory", "risk", "gateway"):
+        process = stack.home.pids.running()[name]
+        command_line = [part for part in process.cmdline() if part]
+        assert command_line == [sys.executable, "-m", "tests.local.standin", "serve"]
+        assert os.getsid(process.pid) == process.pid
+        assert process.ppid() == stack.process.pid
+        assert f"{name.upper()}_BIND_PORT" in (stack.home.logs / f"{name}.log").read_text()
+
+
+def test_without_the_quick_start_each_is_started_by_itself(start: Start) -> None:
+    stack = start(preload="no.such.module")
+    stack.ready()
+    assert sorted(stack.home.pids.running()) == ["gateway", "inventory", "nats", "postgres", "risk"]
+    code, _out, err = stack.end()
+    assert code == 0
+    assert "the quick start failed" in err
+    assert "No module named 'no'" in (stack.home.logs / "nursery.log").read_text()
 
 
 def test_being_stopped_while_starting_is_no_failure_and_leaves_nothing(start: Start) -> None:
