@@ -242,9 +242,11 @@ class _Gathering:
         evidence = Evidence(segment.field, *origin, excerpt(shown[0], *shown[1], sensitive), reading.via)
         if rule.kind in DATA_KINDS:
             self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))
-            if rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
+            # A secret belongs nowhere, whatever the asset's class; its own finding says so.
+            personal = rule.kind is FindingKind.PII
+            if personal and rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
                 self._highest = rule.data_class, evidence
-            expected = rule.kind is FindingKind.PII and self._expects(rule, segment.direction)
+            expected = personal and self._expects(rule, segment.direction)
             self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0)
             return False
         self._add(rule, evidence, hidden=bool(reading.via), mention=mention)
