@@ -1,6 +1,6 @@
 # Everything needs only Python 3.11 or newer and make; the first target that runs sets the rest up.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format bench soak migrate new-migration docs lock clean setup setup-dev
+.PHONY: help run demo test contract lint format bench soak migrate new-migration docs lock clean setup setup-dev
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,9 @@ demo: setup  ## Play the loop on the running platform, or on one started for it
 
 test: setup-dev  ## Run all tests
 	@$(BIN)/python -m pytest -q
+
+contract: setup-dev  ## Schemathesis against the running API, at length; EXAMPLES=20
+	@EXAMPLES=$${EXAMPLES:-20} PHASES=examples,coverage,fuzzing $(BIN)/python -m pytest -q tests/test_api_contract.py
 
 lint: setup-dev  ## Formatting, lint rules, types, import contracts, manifests and generated documents
 	@$(BIN)/ruff format --check --quiet . || { echo "run make format" >&2; exit 1; }

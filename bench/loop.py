@@ -23,8 +23,8 @@ WARM_UP_SECONDS = 3.0
 LOOK_SECONDS = 0.004
 _SCORED = "SELECT asset_id FROM asset_risk WHERE asset_id = ANY($1::uuid[])"
 _ACTED = """
-    SELECT DISTINCT i.session_id FROM incident i JOIN incident_step s USING (incident_id)
-    WHERE i.session_id = ANY($1::text[]) AND s.automated AND s.status = 'completed'
+    SELECT session_id FROM incident WHERE session_id = ANY($1::text[])
+    AND steps @> '[{"automated": true, "status": "completed"}]'
 """
 
 

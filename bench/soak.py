@@ -180,9 +180,7 @@ async def run(stack: Stack) -> int:
         f"   seed {SEED}: {len(told)} assets and {len(told) * CHANGES} changes in {time.perf_counter() - started:.0f} s"
     )
     print(f"   {sum(kills.values())} kills: {dict(sorted(kills.items()))}")
-    print(
-        f"   {client.ambiguous} broken connections, {client.refused} answers of 409, 429 or 503, all settled by asking again"
-    )
+    print(f"   {client.ambiguous} broken connections, {client.refused} refusals, settled by asking again")
     print(f"   drained {await drained(stack, len(told)):.1f} s after the last request")
     return await judge(stack, environment, told)
 

@@ -77,7 +77,7 @@ def document() -> dict[str, Any]:
         }
         channels[name] = {
             "address": event.TYPE,
-            "description": f"Stream {stream_of(event.TYPE)}. Consumed by: {', '.join(heard.get(event.TYPE, [])) or '-'}.",
+            "description": f"Stream {stream_of(event.TYPE)}, consumed by: {', '.join(heard.get(event.TYPE, ['-']))}.",
             "messages": {name: {"$ref": f"#/components/messages/{name}"}},
         }
         operations[f"{source_of(event.TYPE)}.publishes.{name}"] = {

@@ -156,9 +156,11 @@ def data_error(error: BaseException) -> errors.DomainError | None:
 
 
 def _offered_methods(request: Request) -> list[str]:
-    """All methods of a path; Starlette names those of the first route that has the path only."""
+    """All methods of a path; Starlette names only those of the first route that has the path."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
-    return sorted({m for r in routes if r.matches(request.scope)[0] != Match.NONE for m in r.methods or ()})
+    # Not of every route that matches: /rules/test is no rule of the name "test".
+    first = next((route.path for route in routes if route.matches(request.scope)[0] != Match.NONE), None)
+    return sorted({method for route in routes if route.path == first for method in route.methods or ()})
 
 
 def install(app: FastAPI) -> None:

@@ -161,7 +161,7 @@ class Tasks:
 
     async def _claim(self, db: Database) -> Task | None:
         now = sa.func.clock_timestamp()
-        async with db.begin() as tx:
+        async with db.statement() as tx:
             ready = (
                 sa.select(task_table.c.id)
                 .where(task_table.c.kind.in_(sorted(self._kinds)))
@@ -201,7 +201,7 @@ class Tasks:
             await asyncio.sleep(RENEW_SECONDS)
             until = sa.func.clock_timestamp() + timedelta(seconds=LEASE_SECONDS)
             try:
-                async with db.begin() as tx:
+                async with db.statement() as tx:
                     await tx.execute(
                         task_table.update()
                         .filter_by(id=task.id, status="running", attempts=task.attempt)
@@ -242,7 +242,7 @@ class Tasks:
             values["run_at"] = run_at
         else:
             values["finished_at"] = sa.func.clock_timestamp()
-        async with db.begin() as tx:
+        async with db.statement() as tx:
             # Only the holder of the lease may finish: a worker that was frozen past it has been replaced.
             await tx.execute(
                 task_table.update().filter_by(id=task.id, status="running", attempts=task.attempt).values(**values)

@@ -82,6 +82,9 @@ class Environment:
         if name == "inventory":
             # What a person on this machine may want looked through, and nothing else.
             values["DISCOVERY_ROOTS"] = json.dumps([str(Path.home()), tempfile.gettempdir()])
+        if name == "incidents":
+            # A subscriber on this machine is what one has here.
+            values["WEBHOOK_ALLOW_LOOPBACK"] = "true"
         if name == "gateway":
             values["KEY_PEPPER"] = credentials.text("gateway.key-pepper")
         return {f"{name.upper()}_{key}": value for key, value in values.items()} | self.of_python()

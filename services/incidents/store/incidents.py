@@ -54,7 +54,7 @@ def _step_document(step: Step) -> dict[str, Any]:
     return {name: getattr(step, name) for name in _STEP_FIELDS}
 
 
-def _step(document: Mapping[str, Any]) -> Step:
+def _step(document: Mapping[Any, Any]) -> Step:
     values = dict(document)
     for name in _STEP_TIMES:
         values[name] = datetime.fromisoformat(values[name]) if values[name] else None
@@ -124,7 +124,7 @@ _TIMES = (
 )
 
 
-def from_state(state: Mapping[str, Any]) -> Incident:
+def from_state(state: Mapping[Any, Any]) -> Incident:
     """The incident as one of its versions has it."""
     values = dict(state)
     for name in _TIMES:

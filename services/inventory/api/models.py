@@ -118,7 +118,7 @@ class NewAsset(In):
 class AssetChange(In):
     """Fields to set (JSON Merge Patch, RFC 7396): what is absent stays, null clears, a list is replaced as a whole."""
 
-    name: Name = ""
+    name: Name = Field(default_factory=str)  # no default in the schema: the empty one is not a name
     asset_type: AssetType = AssetType.FOUNDATION_MODEL
     description: Prose | None = None
     owner_team: Label | None = None
