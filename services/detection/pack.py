@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,5 +49,10 @@ def shipped() -> dict[str, Shipped]:
 
 @lru_cache(maxsize=1)
 def compiled() -> PatternSet:
-    """The pack's patterns under Hyperscan: takes a second or two, so call it off the event loop."""
-    return PatternSet((one.rule for one in shipped().values()), multi=True)
+    """The pack's patterns under Hyperscan: takes a second, so call it off the event loop."""
+    patterns = PatternSet((one.rule for one in shipped().values()), multi=True)
+    # The compiler's working memory, 15 MB, which glibc would keep.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    return patterns
