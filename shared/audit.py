@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
 
 from shared import outbox, telemetry
 from shared.backbone import metadata
-from shared.database import Database, Tx
+from shared.database import Database, Tx, driver
 from shared.tokens import Caller
 
 audit_entry = sa.Table(
@@ -45,6 +45,10 @@ audit_seal = sa.Table(
     sa.Column("sealed_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
 )
 
+_INSERT = (
+    "INSERT INTO audit_entry (at, actor, actor_kind, action, target, owner_team, detail, trace_id) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
 _GENESIS = hashlib.sha256(b"colonnade audit chain v1").digest()
 # Sequence numbers become visible out of order; one this far behind the newest seal was decided long ago.
 _LATE_ENTRIES = 50_000
@@ -56,17 +60,17 @@ async def record(
     """Write down that `caller` did `action` to `target`; lasts if and only if `tx` commits."""
     if outbox.replaying.get():
         return
-    await tx.execute(
-        audit_entry.insert().values(
-            at=datetime.now(UTC),
-            actor=caller.subject,
-            actor_kind=caller.kind,
-            action=action,
-            target=target,
-            owner_team=owner_team,
-            detail=dict(detail or {}),
-            trace_id=telemetry.trace_id(),
-        )
+    connection = await driver(tx)
+    await connection.execute(
+        _INSERT,
+        datetime.now(UTC),
+        caller.subject,
+        caller.kind,
+        action,
+        target,
+        owner_team,
+        orjson.dumps(dict(detail or {}), default=str).decode(),
+        telemetry.trace_id(),
     )
 
 

@@ -26,7 +26,7 @@ from shared import telemetry
 from shared.backbone import metadata
 from shared.bus import Bus
 from shared.contracts.envelope import Envelope, Event, Malformed, decode, source_of, stream_of
-from shared.database import Database, Tx, is_outage
+from shared.database import Database, Tx, driver, is_outage
 from shared.feed import Feed, Message
 from shared.outbox import replaying
 
@@ -78,6 +78,15 @@ dead_letter_table = sa.Table(
 ATTEMPTS = 3
 EVENTS_A_TRANSACTION = 1_000
 _DEAD_LETTER_NAMESPACE = UUID("7c0f1c3e-7a1f-4f0e-9b0a-6d0b8f6f2b11")
+
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext($1))"
+_CLAIM = """
+    WITH moved AS (
+        UPDATE consumer_cursor SET seq = $5 WHERE consumer = $1 AND stream = $2 AND seq = $3 RETURNING 1
+    )
+    INSERT INTO consumer_journal (consumer, stream, first_seq, last_seq) SELECT $1, $2, $4, $5 FROM moved RETURNING id
+"""
 
 
 class Fenced(RuntimeError):
@@ -138,13 +147,22 @@ class Consumers:
     Args:
         name: the service; keys cursors, journal and dead letters.
         rebuilt: tables that hold nothing but what events and journalled commands made, parents before children.
-        linger_seconds: how long to gather more events once one is there. 0 where the next step waits for us.
+        linger_seconds: how long to gather more events while there are only those nobody waits for.
+        urgent: types that end the gathering at once, since the next step of the loop waits for us; None is all.
     """
 
-    def __init__(self, name: str, *, rebuilt: Sequence[sa.Table] = (), linger_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        rebuilt: Sequence[sa.Table] = (),
+        linger_seconds: float = 0.0,
+        urgent: Sequence[type[Event]] | None = None,
+    ) -> None:
         self.name = name
         self.rebuilt = tuple(rebuilt)
         self.linger_seconds = linger_seconds
+        self._urgent = None if urgent is None else frozenset(one.TYPE for one in urgent)
         self._types: dict[str, type[Event]] = {}
         self._handlers: dict[str, Handler] = {}
         self._commands: dict[str, Command] = {}
@@ -198,7 +216,7 @@ class Consumers:
         self.halted = None
         async with Feed(bus, {s: (positions[s], t) for s, t in self.subjects.items()}) as feed:
             while True:
-                messages = await feed.next(EVENTS_A_TRANSACTION, self.linger_seconds)
+                messages = await feed.next(EVENTS_A_TRANSACTION, self.linger_seconds, self._urgent)
                 await self.apply(db, messages, positions)
                 for message in messages:
                     positions[message.stream] = message.sequence
@@ -243,21 +261,16 @@ class Consumers:
 
     async def _claim(self, tx: Tx, messages: Sequence[Message], positions: dict[str, int]) -> None:
         """Move the cursors and write the journal, or learn that somebody else did."""
-        await _lock_journal(tx, self.name)
-        reached = {message.stream: message.sequence for message in messages}
-        for stream, sequence in reached.items():
-            moved = await tx.execute(
-                cursor_table.update()
-                .filter_by(consumer=self.name, stream=stream, seq=positions[stream])
-                .values(seq=sequence)
-            )
-            if moved.rowcount != 1:
-                raise Fenced(f"the cursor of {self.name} on {stream} is not at {positions[stream]}")
-        rows = []
+        connection = await driver(tx)
+        await connection.execute(_LOCK, f"journal:{self.name}")
+        at = dict(positions)
         for stream, run in groupby(messages, key=lambda message: message.stream):
             sequences = [message.sequence for message in run]
-            rows.append({"consumer": self.name, "stream": stream, "first_seq": sequences[0], "last_seq": sequences[-1]})
-        await tx.execute(journal_table.insert(), rows)
+            # A run at a time, so that the journal has them in the order in which they are applied.
+            claimed = await connection.fetchval(_CLAIM, self.name, stream, at[stream], sequences[0], sequences[-1])
+            if claimed is None:
+                raise Fenced(f"the cursor of {self.name} on {stream} is not at {at[stream]}")
+            at[stream] = sequences[-1]
 
     def _read(self, message: Message, skip: frozenset[int] = frozenset()) -> list[Received[Any]]:
         received = []
@@ -450,4 +463,4 @@ def _parent(messages: Sequence[Message]) -> str | None:
 
 async def _lock_journal(tx: Tx, name: str) -> None:
     """Everything that changes rebuilt tables takes this lock, so that the journal's order is the order of effects."""
-    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"journal:{name}"))))
+    await (await driver(tx)).execute(_LOCK, f"journal:{name}")

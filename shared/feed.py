@@ -23,6 +23,7 @@ from shared.contracts.envelope import Malformed
 from shared.errors import Unavailable
 
 _WINDOW = 256
+_BATCH_BYTES = 512 * 1024
 _EXPIRES_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 5.0
 _INACTIVE_SECONDS = 60.0
@@ -83,20 +84,36 @@ class Feed:
     def put(self, item: Message | Exception) -> None:
         self._queue.put_nowait(item)
 
-    async def next(self, limit: int, linger_seconds: float) -> list[Message]:
+    async def next(
+        self, limit: int, linger_seconds: float = 0.0, urgent: frozenset[str] | None = None
+    ) -> list[Message]:
         """At least one message, and what else is there up to about `limit` messages.
+
+        Args:
+            linger_seconds: how long to wait for more while none of them is urgent.
+            urgent: subjects that are not to wait; None lets all of them wait.
 
         Raises:
             Interrupted: the connection or a consumer is gone.
         """
         messages = [self._taken(await self._queue.get())]
-        if linger_seconds:
-            await asyncio.sleep(linger_seconds)
-        size = len(messages[0].payload)
-        # Bytes bound the batch too: one message may hold two hundred events.
-        while len(messages) < limit and size < 512 * 1024 and not self._queue.empty():
-            messages.append(self._taken(self._queue.get_nowait()))
+        deadline = time.monotonic() + linger_seconds
+        size = 0
+        while True:
+            # Bytes bound the batch too: one message may hold two hundred events.
             size += len(messages[-1].payload)
+            if len(messages) >= limit or size >= _BATCH_BYTES:
+                break
+            if self._queue.empty():
+                patience = deadline - time.monotonic()
+                if patience <= 0 or (urgent is not None and any(one.subject in urgent for one in messages)):
+                    break
+                try:
+                    messages.append(self._taken(await asyncio.wait_for(self._queue.get(), patience)))
+                except asyncio.TimeoutError:
+                    break
+            else:
+                messages.append(self._taken(self._queue.get_nowait()))
         for pull in self._pulls:
             await pull.refill(sum(1 for message in messages if message.stream == pull.stream))
         return messages
@@ -251,7 +268,7 @@ class StreamTape:
         """The messages from `first` to `last`, which the stream is known to hold."""
         waiting = self._waiting[stream]
         while not waiting or waiting[-1].sequence < last:
-            waiting += await self._feeds[stream].next(1_000, 0.0)
+            waiting += await self._feeds[stream].next(1_000)
         found = [message for message in waiting if first <= message.sequence <= last]
         self._waiting[stream] = [message for message in waiting if message.sequence > last]
         return found

@@ -44,6 +44,12 @@ ACK_TIMEOUT_SECONDS = 5.0
 PUBLISHED_KEPT_DAYS = 30
 
 
+_CONFIRM = """
+    WITH state AS (UPDATE relay_state SET last_seq = $3 WHERE stream = $2)
+    UPDATE outbox SET published_at = now() WHERE seq = ANY($1::bigint[])
+"""
+
+
 class StreamLost(RuntimeError):
     """The stream is not the one this service wrote to: it was wiped or restored from an older copy.
 
@@ -68,6 +74,8 @@ class Relay:
         self._client: Any = None
         self.halted: str | None = None
         """Why nothing is published, when only a person can help."""
+        self.forged: str | None = None
+        """Set when the stream was found to hold events that this service did not publish."""
 
     async def relay_once(self) -> int:
         """Publish what waits, at most ROWS_A_ROUND rows; returns how many rows are now published.
@@ -123,7 +131,6 @@ class Relay:
                 )
                 last_seq += 1
                 expected.append((future, last_seq))
-            await client.flush(timeout=2)
             # nats-py's own futures have no time limit, so an acknowledgement that is lost would be waited for for ever.
             acks = await asyncio.wait_for(asyncio.gather(*(future for future, _ in expected)), ACK_TIMEOUT_SECONDS)
             for ack, (_, seq) in zip(acks, expected, strict=True):
@@ -150,10 +157,9 @@ class Relay:
         return client
 
     async def _confirm(self, seqs: list[int], last_seq: int) -> None:
-        async with self._db.begin() as tx:
+        async with self._db.statement() as tx:
             connection = await driver(tx)
-            await connection.execute("UPDATE outbox SET published_at = now() WHERE seq = ANY($1::bigint[])", seqs)
-            await tx.execute(relay_state.update().filter_by(stream=self._stream).values(last_seq=last_seq))
+            await connection.execute(_CONFIRM, seqs, self._stream, last_seq)
 
     async def _recover(self) -> None:
         """Learn from the stream which rows arrived since the last confirmed message."""
@@ -176,6 +182,12 @@ class Relay:
             arrived += [event.id for event in decode(b64decode(message["message"]["data"]))]
         async with self._db.begin() as tx:
             if arrived:
+                mine = sa.select(outbox_table.c.event_id).where(outbox_table.c.event_id.in_(arrived))
+                foreign = set(arrived) - set(await tx.scalars(mine))
+                if foreign:
+                    # The server lets only us publish here; somebody found a way round it.
+                    self.forged = f"stream {self._stream} holds {len(foreign)} events that are not ours"
+                    telemetry.logger().error("foreign_events", stream=self._stream, events=[str(e) for e in foreign])
                 mark = outbox_table.update().where(outbox_table.c.event_id.in_(arrived))
                 await tx.execute(mark.where(outbox_table.c.published_at.is_(None)).values(published_at=sa.func.now()))
             await tx.execute(relay_state.update().filter_by(stream=self._stream).values(last_seq=stream_last))

@@ -11,7 +11,7 @@ from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.database import Tx
 from shared.outbox import replaying
 
-consumers = Consumers("detection", rebuilt=[asset_copy_table])
+consumers = Consumers("detection", rebuilt=[asset_copy_table], linger_seconds=0.1)
 
 
 @consumers.on(*ASSET_EVENTS)

@@ -11,7 +11,7 @@ from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.contracts.risk import AssessmentCompleted
 from shared.database import Tx
 
-consumers = Consumers("governance", rebuilt=REBUILT)
+consumers = Consumers("governance", rebuilt=REBUILT, linger_seconds=0.1)
 
 
 @consumers.on(*ASSET_EVENTS)

@@ -14,7 +14,7 @@ from shared.contracts.detection import ALERT_EVENTS, AlertDisposed, AlertEvent, 
 from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.database import Tx
 
-consumers = Consumers("incidents")
+consumers = Consumers("incidents", linger_seconds=0.1, urgent=ALERT_EVENTS)
 
 
 class Responding:

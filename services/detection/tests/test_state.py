@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import sqlalchemy as sa
 
 from services.detection import store
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Subject
 from services.detection.main import SERVICE
+from services.detection.settings import DetectionSettings
 from services.detection.store import activity_amount_table, asset_copy_table
 from services.detection.tests.conftest import client_of, memory_of, second_replica
 from services.detection.tests.factories import ASSET, ATTACK, an_asset_registered, an_asset_updated, an_input
 from shared import migrate
 from shared.contracts.inventory import DataClassification, Lifecycle
-from shared.testing import Harness, TestServer
+from shared.testing import Harness, TestServer, harness
 
 CALL = {"session_id": "agent-1", "direction": "tool_call", "tool": {"name": "search"}}
 
@@ -88,30 +90,74 @@ async def test_old_sums_are_forgotten(detection: Harness) -> None:
         assert await tx.scalar(sa.select(sa.func.count()).select_from(activity_amount_table)) == 0
 
 
-async def test_with_the_database_away_ordinary_traffic_goes_on(detection: Harness, postgres: TestServer) -> None:
-    client = detection.client()
-    await client.post("/v1/inspections", json=an_input(session_id="known"))
-    url = detection.runtime.db.dsn
-    name = url.rsplit("/", 1)[1]
-    admin = await asyncpg.connect(postgres.url)
-    try:
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-        ordinary = await client.post("/v1/inspections", json=an_input(session_id="known"))
+class Severable:
+    """A way to the test server that can be cut: connections break, new ones are refused."""
+
+    def __init__(self, server: TestServer) -> None:
+        self._server = server
+        self._real = ""
+        self._listener: asyncio.Server | None = None
+        self._port = 0
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def database(self, name: str, migrations: Path) -> str:
+        self._real = await self._server.database(name, migrations)
+        await self.join()
+        return str(sa.make_url(self._real).set(port=self._port).render_as_string(hide_password=False))
+
+    async def drop(self, _url: str) -> None:
+        await self.cut()
+        await self._server.drop(self._real)
+
+    async def join(self) -> None:
+        self._listener = await asyncio.start_server(self._pass_on, "127.0.0.1", self._port)
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+        await asyncio.sleep(0.05)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        real = sa.make_url(self._real)
+        there, back = await asyncio.open_connection(real.host, real.port)
+        self._open |= {writer, back}
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while data := await source.read(65_536):
+                    target.write(data)
+                    await target.drain()
+            target.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+
+async def test_with_the_database_away_ordinary_traffic_goes_on(postgres: TestServer) -> None:
+    server = Severable(postgres)
+    async with harness(SERVICE, DetectionSettings, server) as detection:  # type: ignore[arg-type]  # the same methods
+        await detection.deliver(an_asset_registered())
+        client = detection.client()
+        known = {"session_id": "known", "asset_id": str(ASSET)}
+        await client.post("/v1/inspections", json=an_input(**known))
+        await server.cut()
+        ordinary = await client.post("/v1/inspections", json=an_input(**known))
         assert (ordinary.status_code, ordinary.json()["verdict"]) == (200, "allow")
+        stranger = await client.post("/v1/inspections", json=an_input(session_id="never seen"))
+        assert stranger.status_code == 200
         # An alert that cannot be stored is not passed over in silence.
-        attack = await client.post("/v1/inspections", json=an_input(ATTACK, session_id="known"))
+        attack = await client.post("/v1/inspections", json=an_input(ATTACK, **known))
         assert attack.status_code == 503
         assert "retry-after" in attack.headers
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        await server.join()
         for _ in range(20):
-            again = await client.post("/v1/inspections", json=an_input(ATTACK, session_id="known"))
+            again = await client.post("/v1/inspections", json=an_input(ATTACK, **known))
             if again.status_code == 200:
                 break
             await asyncio.sleep(0.1)
         assert again.json()["decision"] == "block"
-    finally:
-        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-        await admin.close()
-    [alert] = (await client.get("/v1/alerts")).json()["items"]
-    assert alert["count"] == 1
+        [alert] = (await client.get("/v1/alerts")).json()["items"]
+        assert alert["count"] == 1
