@@ -185,8 +185,15 @@ async def verify(db: Database, key: bytes, anchor: tuple[int, str] | None = None
                 anchored = True
         if not anchored:
             return broken(position + 1, "the chain is shorter than the anchor: its tail is gone")
-        sealed = sa.select(audit_seal.c.entry_seq)
-        unsealed = await tx.scalar(
-            sa.select(sa.func.count()).select_from(audit_entry).where(audit_entry.c.seq.not_in(sealed))
+        await tx.execute(sa.text("SET statement_timeout = 0"))
+        sealed = sa.exists().where(audit_seal.c.entry_seq == audit_entry.c.seq)
+        waiting = sa.select(sa.func.count()).select_from(audit_entry).where(~sealed)
+        unsealed = int(await tx.scalar(waiting) or 0)
+        highest = sa.select(sa.func.coalesce(sa.func.max(audit_seal.c.entry_seq), 0)).scalar_subquery()
+        missed = int(await tx.scalar(waiting.where(audit_entry.c.seq <= highest - _LATE_ENTRIES)) or 0)
+        await tx.execute(sa.text("RESET statement_timeout"))
+    if missed:
+        return Verdict(
+            False, position, previous.hex(), position + 1, f"{missed} old entries were never chained", unsealed
         )
-    return Verdict(True, position, previous.hex(), None, None, int(unsealed or 0))
+    return Verdict(True, position, previous.hex(), None, None, unsealed)

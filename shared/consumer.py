@@ -26,7 +26,7 @@ from shared import telemetry
 from shared.backbone import metadata
 from shared.bus import Bus
 from shared.contracts.envelope import Envelope, Event, Malformed, decode, source_of, stream_of
-from shared.database import Database, Tx, driver, is_outage
+from shared.database import Database, Tx, driver, is_outage, storable
 from shared.feed import Feed, Message
 from shared.outbox import replaying
 
@@ -76,6 +76,7 @@ dead_letter_table = sa.Table(
 )
 
 ATTEMPTS = 3
+OUTAGES_AT_ONE_PLACE = 10
 EVENTS_A_TRANSACTION = 1_000
 _DEAD_LETTER_NAMESPACE = UUID("7c0f1c3e-7a1f-4f0e-9b0a-6d0b8f6f2b11")
 
@@ -166,6 +167,8 @@ class Consumers:
         self._types: dict[str, type[Event]] = {}
         self._handlers: dict[str, Handler] = {}
         self._commands: dict[str, Command] = {}
+        self._failed_at: tuple[str, int] | None = None
+        self._failures = 0
         self.halted: str | None = None
         """Why nothing is consumed, when only a person can help."""
 
@@ -249,8 +252,9 @@ class Consumers:
             except (Fenced, asyncio.CancelledError):
                 raise
             except Exception as error:
-                # Whatever a handler raises is either an outage, which is waited out, or poison, which is set aside.
-                if is_outage(error):
+                # Whatever a handler raises is an outage, which is waited out, or poison, which is set aside. What looks
+                # like an outage again and again at one place, while the database answers others, is poison.
+                if is_outage(error) and not await self._keeps_failing(db, messages[0]):
                     raise
                 telemetry.logger().warning("batch_failed", consumer=self.name, error=repr(error))
                 await self._isolate(db, messages, dict(positions))
@@ -258,6 +262,22 @@ class Consumers:
         telemetry.EVENT_LAG.labels(self.name).set(max(0.0, time.time() - newest))
         for message in messages:
             telemetry.EVENTS_CONSUMED.labels(self.name, message.stream).inc()
+
+    async def _keeps_failing(self, db: Database, message: Message) -> bool:
+        place = (message.stream, message.sequence)
+        self._failures = self._failures + 1 if self._failed_at == place else 1
+        self._failed_at = place
+        if self._failures < OUTAGES_AT_ONE_PLACE:
+            return False
+        try:
+            async with db.statement() as connection:
+                await connection.execute(sa.text("SELECT 1"))
+        except Exception as error:
+            if is_outage(error):
+                return False
+            raise
+        self._failures = 0
+        return True
 
     async def _claim(self, tx: Tx, messages: Sequence[Message], positions: dict[str, int]) -> None:
         """Move the cursors and write the journal, or learn that somebody else did."""
@@ -316,7 +336,7 @@ class Consumers:
                     await self._handle(tx, [self._validate(message, envelope, position)])
                 return
             except Exception as error:
-                if is_outage(error):
+                if is_outage(error) and (tx.closed or tx.invalidated):
                     raise
                 if attempt == ATTEMPTS or isinstance(error, Malformed):
                     await self._bury(tx, message, position, envelope, message.payload, error, attempt)
@@ -346,7 +366,7 @@ class Consumers:
             type=envelope.type if envelope else message.subject,
             payload=payload,
             error_class=type(error).__name__,
-            error=str(error)[:4_000].replace("\0", ""),
+            error=storable(str(error), 4_000),
             attempts=attempts,
         )
         await tx.execute(buried.on_conflict_do_nothing())

@@ -41,6 +41,9 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # asyncpg's word for a connection that is closed or was closed under a running statement.
         return "closed" in str(error) or "released" in str(error) or "terminated" in str(error)
+    if isinstance(error, asyncpg.ObjectNotInPrerequisiteStateError):
+        # What a database says while it is being renamed, restored or dropped.
+        return "not currently accepting connections" in str(error)
     return isinstance(
         error,
         asyncpg.PostgresConnectionError
@@ -57,6 +60,11 @@ def is_outage(error: BaseException) -> bool:
         | asyncpg.InternalClientError
         | OSError,
     )
+
+
+def storable(text: str, limit: int) -> str:
+    """A text as PostgreSQL can hold it: without NUL and lone surrogates, and not longer than `limit`."""
+    return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -7,6 +7,7 @@ LOCK_IDLE_SECONDS because it stops pinging; what it then still tries is fenced b
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -74,6 +75,7 @@ async def keep_doing(name: str, duty: Duty) -> None:
     """Do `duty` for ever: an outage is waited out, any other failure is logged as our fault and tried again."""
     delay = 0.1
     while True:
+        started = time.monotonic()
         try:
             await duty()
             delay = 0.1
@@ -85,8 +87,9 @@ async def keep_doing(name: str, duty: Duty) -> None:
                 telemetry.logger().warning("waiting", duty=name, error=repr(error))
             else:
                 telemetry.logger().error("duty_failed", duty=name, exc_info=error)
+            # What went well for a while and is interrupted anew is taken up at once.
+            delay = 0.1 if time.monotonic() - started > 30 else min(delay * 2, 5.0)
             await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
 
 
 class Leader:

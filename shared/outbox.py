@@ -16,6 +16,7 @@ from shared import telemetry
 from shared.backbone import metadata
 from shared.contracts.envelope import Event, encode
 from shared.database import Tx, driver
+from shared.errors import TooLarge
 
 outbox_table = sa.Table(
     "outbox",
@@ -33,6 +34,9 @@ outbox_table = sa.Table(
 
 replaying: ContextVar[bool] = ContextVar("replaying", default=False)
 """True while state is rebuilt from history: what was announced once is not announced again."""
+
+EVENT_BYTES = 900 * 1024
+"""The server takes messages of one megabyte; an event above that would stop everything behind it."""
 
 _INSERT = "INSERT INTO outbox (event_id, type, aggregate_id, version, payload) VALUES ($1, $2, $3, $4, $5)"
 _INSERT_MANY = (
@@ -54,6 +58,8 @@ async def add(tx: Tx, *events: Event) -> None:
     for event in events:
         event_id = uuid_utils.uuid7()
         payload = encode(event, event_id=event_id, traceparent=traceparent)
+        if len(payload) > EVENT_BYTES:
+            raise TooLarge(f"what is announced of {event.aggregate_id} may hold at most {EVENT_BYTES} bytes")
         rows.append((event_id, event.TYPE, event.aggregate_id, event.version, payload))
     if len(rows) == 1:
         await connection.execute(_INSERT, *rows[0])

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import nats.errors
 import orjson
 import sqlalchemy as sa
 from nats.aio.msg import Msg
@@ -100,9 +101,11 @@ class Relay:
         assert self._last_seq is not None
         try:
             last_seq = await self._publish(rows, self._last_seq)
-        except (_Fenced, Unavailable, StreamError, OSError, asyncio.TimeoutError) as error:
+        except (_Fenced, Unavailable, StreamError, nats.errors.Error, OSError, asyncio.TimeoutError) as error:
             self._last_seq = None
             raise Unavailable(f"publishing was interrupted: {error!r}") from error
+        # Until it is confirmed, the stream's tail says better than we do what was published.
+        self._last_seq = None
         await self._confirm([row.seq for row in rows], last_seq)
         self._last_seq = last_seq
         telemetry.EVENTS_PUBLISHED.labels(self._stream.lower()).inc(len(rows))
@@ -134,7 +137,7 @@ class Relay:
             # nats-py's own futures have no time limit, so an acknowledgement that is lost would be waited for for ever.
             acks = await asyncio.wait_for(asyncio.gather(*(future for future, _ in expected)), ACK_TIMEOUT_SECONDS)
             for ack, (_, seq) in zip(acks, expected, strict=True):
-                if "error" in ack or ack.get("seq") != seq:
+                if "error" in ack or ack.get("duplicate") or ack.get("seq") != seq:
                     raise _Fenced(f"expected sequence {seq}, got {ack}")
             return last_seq
         finally:
@@ -215,11 +218,19 @@ class Relay:
         return again.rowcount
 
     async def prune(self) -> None:
-        """Drop rows published more than PUBLISHED_KEPT_DAYS ago; the stream keeps the events."""
+        """Drop rows published more than PUBLISHED_KEPT_DAYS ago; the stream keeps the events.
+
+        By sequence from the oldest on, some at a time: a look that finds nothing old reads a handful of rows.
+        """
         age = sa.func.now() - sa.text(f"interval '{PUBLISHED_KEPT_DAYS} days'")
-        async with self._db.begin() as tx:
-            old = sa.select(outbox_table.c.seq).where(outbox_table.c.published_at < age).limit(10_000)
-            await tx.execute(outbox_table.delete().where(outbox_table.c.seq.in_(old.scalar_subquery())))
+        oldest = sa.select(outbox_table.c.seq, outbox_table.c.published_at).order_by(outbox_table.c.seq).limit(5_000)
+        page = oldest.subquery()
+        while True:
+            async with self._db.begin() as tx:
+                old = sa.select(page.c.seq).where(page.c.published_at < age)
+                gone = await tx.execute(outbox_table.delete().where(outbox_table.c.seq.in_(old)))
+            if gone.rowcount < 5_000:
+                return
 
 
 def _messages(rows: Sequence[Any]) -> Iterator[list[Any]]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from shared.openapi import describe
 from shared.peers import Peers
 from shared.relay import Relay, StreamLost
 from shared.settings import ServiceSettings
-from shared.tasks import Tasks
+from shared.tasks import Tasks, forget_done
 from shared.tokens import Signer, Verifier, load_trust
 from shared.work import forget_old_keys
 
@@ -147,8 +148,12 @@ class Runtime:
 
     async def _housekeep(self) -> None:
         while True:
-            async with self.db.begin() as tx:
-                await forget_old_keys(tx)
+            for forget in (forget_old_keys, forget_done):
+                while True:
+                    async with self.db.begin() as tx:
+                        gone = await forget(tx)
+                    if gone < 5_000:
+                        break
             if self.relay is not None:
                 await self.relay.prune()
             await asyncio.sleep(600)
@@ -209,15 +214,18 @@ class Runtime:
                 await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _start(self) -> None:
+        """All background work, each part kept going whatever ends it."""
+        parts: dict[str, Duty] = {"signals": self.signals.run, "leader": lambda: self.leader.run(self.duties())}
+        for name, work in self.service.background.items():
+            parts[name] = partial(work, self)
+        if self.service.tasks is not None:
+            parts["tasks"] = partial(self.service.tasks.run_workers, self)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.signals.run())
-            for name, work in self.service.background.items():
-                group.create_task(keep_doing(name, lambda work=work: work(self)))  # type: ignore[misc]
-            if self.service.tasks is not None:
-                group.create_task(self.service.tasks.run_workers(self))
             if self.needs_bus:
-                await self.bus.open()
-            group.create_task(self.leader.run(self.duties()))
+                # Beside the rest: what needs no bus does not wait for it.
+                group.create_task(self.bus.open())
+            for name, part in parts.items():
+                group.create_task(keep_doing(name, part))
 
 
 def router(prefix: str, tag: str) -> APIRouter:

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, insert
 
 from shared import telemetry
 from shared.backbone import metadata
-from shared.database import Database, Tx, is_outage
+from shared.database import Database, Tx, is_outage, storable
 from shared.outbox import replaying
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ LEASE_SECONDS = 12
 RENEW_SECONDS = 3.0
 BACKOFF_SECONDS = (0.5, 2.0, 5.0, 15.0, 60.0, 300.0, 1_800.0)
 IDLE_SECONDS = 1.0
+KEPT_DAYS = 30
 
 Handler = Callable[["Task", "Runtime"], Awaitable[dict[str, Any] | None]]
 
@@ -139,6 +140,10 @@ class Tasks:
         # Others may be ready too; let an idle worker look.
         runtime.signals.wake("task")
         kind = self._kinds[task.kind]
+        if task.attempt > kind.max_attempts:
+            # Its last worker died over it, so no exception was there to count.
+            await self._failed(runtime, task, kind, Hopeless("the process that worked on it died, each time"))
+            return True
         renewing = asyncio.create_task(self._renew(runtime.db, task))
         try:
             with telemetry.span(
@@ -236,7 +241,7 @@ class Tasks:
             "status": status,
             "leased_until": None,
             "result": result,
-            "error": f"{type(error).__name__}: {error}"[:2_000] if error is not None else None,
+            "error": storable(f"{type(error).__name__}: {error}", 2_000) if error is not None else None,
         }
         if run_at is not None:
             values["run_at"] = run_at
@@ -263,6 +268,14 @@ async def add(tx: Tx, *, kind: str, key: str, payload: dict[str, Any], run_at: d
         traceparent=telemetry.traceparent(),
     )
     await tx.execute(owed.on_conflict_do_nothing(index_elements=["kind", "key"]))
+
+
+async def forget_done(tx: Tx) -> int:
+    """Drop tasks done more than KEPT_DAYS ago, some at a time; returns how many. Dead ones are kept."""
+    age = sa.func.now() - sa.text(f"interval '{KEPT_DAYS} days'")
+    old = sa.select(task_table.c.id).where(task_table.c.status == "done", task_table.c.finished_at < age)
+    gone = await tx.execute(task_table.delete().where(task_table.c.id.in_(old.limit(5_000).scalar_subquery())))
+    return gone.rowcount
 
 
 async def retry(tx: Tx, task_id: UUID) -> bool:

@@ -137,7 +137,8 @@ class Verifier:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "iat", "sub", "aud", "iss"]},
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            # Nested JSON in a header exhausts the recursion limit before any signature is looked at.
             raise Unauthenticated(f"the token is not valid: {error}") from error
         if "teams" not in claims:
             # Null is the whole organisation; a token that merely forgot them must not become one.

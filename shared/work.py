@@ -76,7 +76,7 @@ class UnitOfWork:
         return telemetry.trace_id()
 
     async def read(self, query: Callable[[Tx], Awaitable[T]]) -> T:
-        """Run `query` on a connection of its own; nothing it writes lasts."""
+        """Run `query` on a connection of its own. It is for reading: what it wrote would be committed at once."""
         async with self.runtime.db.read() as tx:
             return await query(tx)
 
@@ -129,10 +129,13 @@ class UnitOfWork:
         )
 
 
-async def forget_old_keys(tx: Tx) -> None:
-    """Drop replies older than KEY_LIFETIME_HOURS."""
+async def forget_old_keys(tx: Tx) -> int:
+    """Drop replies older than KEY_LIFETIME_HOURS, some at a time; returns how many."""
     age = sa.func.now() - sa.text(f"interval '{KEY_LIFETIME_HOURS} hours'")
-    await tx.execute(idempotency_table.delete().where(idempotency_table.c.created_at < age))
+    table = idempotency_table
+    identity = sa.tuple_(table.c.caller, table.c.route, table.c.key)
+    old = sa.select(table.c.caller, table.c.route, table.c.key).where(table.c.created_at < age).limit(5_000)
+    return (await tx.execute(table.delete().where(identity.in_(old)))).rowcount
 
 
 # Dependencies are coroutines although they await nothing: FastAPI runs plain functions in a thread.
