@@ -177,7 +177,8 @@ class Front:
         if route.untimed:
             means.lasting[exchange] = (principal, session)
         try:
-            return await self._forward(means, exchange, route, target, forwarded, (authorization, trace), extra)
+            identity = (authorization, trace)
+            return await self._forward(means, exchange, route, target, forwarded, single, identity, extra)
         finally:
             if route.untimed:
                 del means.lasting[exchange]
@@ -189,15 +190,16 @@ class Front:
         route: targets.Route,
         target: bytes,
         forwarded: list[bytes],
+        single: dict[bytes, bytes],
         identity: tuple[bytes, bytes],
         extra: Headers,
     ) -> int:
         if not means.tracing:
-            return await means.proxy.forward(exchange, route, target, forwarded, identity, extra)
+            return await means.proxy.forward(exchange, route, target, forwarded, single, identity, extra)
         authorization, trace = identity
         with telemetry.span(f"{exchange.method} {route.service}", SpanKind.SERVER, parent=trace.decode()) as span:
             identity = (authorization, (telemetry.traceparent() or trace.decode()).encode())
-            status = await means.proxy.forward(exchange, route, target, forwarded, identity, extra)
+            status = await means.proxy.forward(exchange, route, target, forwarded, single, identity, extra)
             span.set_attribute("http.response.status_code", status)
             return status
 

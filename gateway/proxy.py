@@ -45,6 +45,7 @@ class Proxy:
         route: Route,
         target: bytes,
         forwarded: list[bytes],
+        single: dict[bytes, bytes],
         identity: tuple[bytes, bytes],
         extra: Headers,
     ) -> int:
@@ -52,7 +53,7 @@ class Proxy:
 
         Args:
             target: path and query, byte for byte as they came.
-            forwarded: the client's headers that may pass, in pieces.
+            forwarded, single: the client's headers that may pass, in pieces, and those given at most once; see `sift`.
             identity: `Authorization` for the service, and `traceparent`.
             extra: headers added to the answer.
 
@@ -110,19 +111,22 @@ class Proxy:
                 body,
                 more=rest,
                 chunked=chunked,
-                repeatable=method in _IDEMPOTENT or b"idempotency-key" in forwarded,
+                repeatable=method in _IDEMPOTENT or b"idempotency-key" in single,
                 first_byte_seconds=deadlines.first_byte,
                 idle_seconds=deadlines.idle,
                 total_seconds=None if route.untimed else deadlines.total,
             )
         except UpstreamError as error:
             raise _problem_of(route.service, error) from error
+        status, turn = connection.status, connection.turn
         try:
             await self._answer(exchange, connection, extra)
         finally:
-            if connection.busy:
+            # Once the answer was read to its end the connection may serve another request, while our client still takes
+            # what it got.
+            if connection.busy and connection.turn == turn:
                 connection.abort()
-        return connection.status
+        return status
 
     async def _answer(self, exchange: Exchange, connection: Connection, extra: Headers) -> None:
         status = connection.status

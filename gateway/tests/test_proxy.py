@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 import uvicorn
 
+from gateway import durations
+from gateway.edge import Edge
 from gateway.tests.conftest import Gateway, Service, Stand, service_running, serving
 from shared.testing import eventually
 
@@ -202,6 +204,72 @@ async def test_a_large_answer_waits_for_a_slow_reader(gateway: Gateway, service:
     assert received == 2000 * 65536
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_slow_reader_does_not_touch_the_request_that_got_its_connection_to_the_service(
+    gateway: Gateway, service: Service, monkeypatch: pytest.MonkeyPatch, leaves: bool, streamed: bool
+) -> None:
+    """The service's answer is whole before the client has taken it: from then on its connection is somebody else's."""
+    rest, gate = asyncio.Event(), asyncio.Event()
+    ports: list[int] = []
+    counted: list[int] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        ports.append(scope["client"][1])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        if streamed:
+            await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+            await rest.wait()
+        await send({"type": "http.response.body", "body": b"def" if streamed else b"abcdef"})
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        ports.append(scope["client"][1])
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    def observe(method: str, area: str, status: int, seconds: float) -> None:
+        counted.append(status)
+
+    service.answers |= {"/v1/assets/slow": answer, "/v1/assets/other": wait}
+    key = await gateway.key()
+    monkeypatch.setattr(durations.DURATIONS, "observe", observe)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    port = writer.get_extra_info("sockname")[1]
+
+    def edges() -> list[Edge]:
+        connections = gateway.server.server_state.connections
+        return [one for one in connections if isinstance(one, Edge) and (one.client or ("", 0))[1] == port]
+
+    await eventually(edges)
+    edge = edges()[0]
+    request = b"GET /v1/assets/slow HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer %b\r\n\r\n" % key.encode()
+    if streamed:
+        writer.write(request)
+        await asyncio.wait_for(reader.readuntil(b"abc"), 5)
+        edge.pause_writing()  # as the transport does when the client reads no further
+        rest.set()
+    else:
+        edge.pause_writing()
+        writer.write(request)
+    await eventually(lambda: gateway.means.proxy._upstreams["inventory"]._idle)
+    other = asyncio.create_task(gateway.call("POST", "/v1/assets/other", key))  # what would not be sent again
+    await eventually(lambda: len(ports) == 2)
+    assert ports[0] == ports[1]
+    if leaves:
+        writer.transport.abort()
+        await eventually(lambda: edge.transport.is_closing() and not edges())
+        await asyncio.sleep(0.05)
+    else:
+        edge.resume_writing()
+        await asyncio.wait_for(reader.readuntil(b"def"), 5)
+        await eventually(lambda: counted)
+        assert counted == [200]
+        writer.close()
+    gate.set()
+    assert (await other).status == 201
+
+
 async def test_events_pass_as_they_happen_and_a_client_that_leaves_ends_them_at_the_service(
     gateway: Gateway, service: Service
 ) -> None:
@@ -315,9 +383,12 @@ async def test_a_kept_connection_that_the_service_just_closed_costs_no_repeatabl
     assert [(await gateway.get("/v1/assets", key)).status for _ in range(4)] == [200, 200, 200, 200]
     assert (await gateway.call("POST", "/v1/assets", key)).status == 503
     assert (await gateway.call("POST", "/v1/assets", key)).status == 200
+    for named in ("Prefer", "If-Match"):  # a value that reads like the header's name is not the header
+        assert (await gateway.call("POST", "/v1/assets", key, headers={named: "idempotency-key"})).status == 503
+        assert (await gateway.call("POST", "/v1/assets", key)).status == 200
     repeatable = await gateway.call("POST", "/v1/assets", key, headers={"Idempotency-Key": "k"})
     assert repeatable.status == 200
-    assert answered.count(b"POST") == 2
+    assert answered.count(b"POST") == 4
     server.close()
 
 
