@@ -397,7 +397,7 @@ class Exchange:
         self.untimed = False
         self.endless = False
         self.cancels = False
-        self.started_at = self.wanted_at = edge.last_byte_at
+        self.started_at = self.wanted_at = 0.0
         path, _, query = edge.target.partition(b"?")
         self.scope: Scope = {
             "type": "http",
@@ -431,6 +431,8 @@ class Exchange:
         self._remaining_out: int | None = None
 
     def start(self) -> None:
+        """Serve it. Its time begins here: a pipelined request is not to blame for the answers before its own."""
+        self.started_at = self.wanted_at = self.edge.loop.time()
         self._task = task = self.edge.loop.create_task(self._run())
         tasks = self.edge.server_state.tasks
         tasks.add(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from typing import Any
 
 from gateway.tests.conftest import Gateway, Service, Stand
 from shared.testing import eventually
@@ -120,6 +121,31 @@ async def test_a_pipelined_second_request_is_answered_in_order_as_a_request_of_i
     received = await gateway.raw(two)
     assert statuses(received) == [200, 200, 401]
     assert [(seen.method, seen.body) for seen in service.seen] == [("POST", b"abc"), ("GET", b"")]
+
+
+async def test_the_time_for_a_pipelined_body_begins_when_its_request_is_served(stand: Stand, service: Service) -> None:
+    gate = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    service.answers["/v1/assets/slow"] = slow
+    gateway = await stand.gateway(body_total_seconds=1.5)
+    signed = b" HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer %b\r\n" % (await gateway.key()).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /v1/assets/slow" + signed + b"\r\n")
+    writer.write(b"POST /v1/assets" + signed + b"Content-Length: 6\r\n\r\nabc")
+    await asyncio.sleep(1.7)
+    gate.set()
+    received = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    await asyncio.sleep(0.7)  # a sweep looks at it meanwhile
+    writer.write(b"def")
+    received += await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert statuses(received) == [200, 200]
+    assert service.seen[-1].body == b"abcdef"
+    writer.close()
 
 
 async def test_an_upgrade_without_a_body_is_ignored_and_the_connection_goes_on(
