@@ -11,7 +11,10 @@ A window starts with the first request after the last one ended, by the database
 lease is under way share the next one: 1,000 at once cost a handful of statements.
 
 When the database is down nothing can be leased. Then requests are refused (503), or, where `outage_share` is set, each
-replica admits that share of the limit by itself: the sum is right when the shares of all replicas add up to 1.
+replica admits by itself up to that share of the limit, what it admitted in the window before included. This is no
+longer exact. With shares that add up to 1 the limit holds where requests are spread as the shares are; where they are
+not, or when the database comes back in the middle of a window, of which it then knows only what was leased, a window
+can admit up to twice the limit.
 """
 
 from __future__ import annotations
@@ -81,9 +84,16 @@ class LimitsUnavailable(Exception):
 
 @dataclass(slots=True)
 class Bucket:
-    """What this replica holds of one subject's window."""
+    """What this replica holds of one subject's window.
+
+    Attributes:
+        leased: permits got from this window, spent or not.
+        balance: those of them that are not spent.
+        alone_until, alone_used: what was admitted without a permit, and until when it counts.
+    """
 
     policy: Policy
+    leased: int = 0
     balance: int = 0
     remaining: int = 0
     window: int = 0
@@ -167,6 +177,7 @@ class Limiter:
             bucket = self._buckets[subject] = Bucket(policy)
         elif bucket.policy is not policy:
             if bucket.policy != policy:
+                bucket.leased -= bucket.balance
                 bucket.balance, bucket.ends_at, bucket.exhausted = 0, 0.0, False
             bucket.policy = policy
             bucket.policy_header = None
@@ -202,6 +213,13 @@ class Limiter:
             asked_at = self._clock()
             try:
                 grants = {grant.subject: grant for grant in await self._lease([want for _, want, _ in asked])}
+                for bucket, want, waiters in asked:
+                    if bucket.policy == want.policy:
+                        _settle(bucket, want, grants[want.subject], waiters, asked_at)
+                    else:  # the limit was changed meanwhile: these permits belong to the old one
+                        bucket.fetching = False
+                        bucket.waiters = waiters + bucket.waiters
+                        self._pending.add(want.subject)
             except Exception as error:
                 self._down_until = self._clock() + _RETRY_SECONDS
                 for bucket, _, waiters in asked:
@@ -209,31 +227,29 @@ class Limiter:
                     for waiter in waiters:
                         if not waiter.done():
                             waiter.set_exception(LimitsUnavailable(repr(error)))
-                continue
-            for bucket, want, waiters in asked:
-                if bucket.policy == want.policy:
-                    _settle(bucket, want, grants[want.subject], waiters, asked_at)
-                else:  # the limit was changed meanwhile: these permits belong to the old one
-                    bucket.fetching = False
-                    bucket.waiters = waiters + bucket.waiters
-                    self._pending.add(want.subject)
 
     def _admit_alone(self, bucket: Bucket) -> tuple[bool, Bucket]:
         if self._outage_share <= 0:
             raise LimitsUnavailable("the store of rate limits cannot be reached")
         now = self._clock()
+        in_window = now < bucket.ends_at
         if now >= bucket.alone_until:
-            bucket.alone_until = now + bucket.policy.window_seconds
+            bucket.alone_until = bucket.ends_at if in_window else now + bucket.policy.window_seconds
             bucket.alone_used = 0
+        spent = bucket.alone_used + (bucket.leased - bucket.balance if in_window else 0)
+        if spent + 1 > bucket.policy.quota * self._outage_share:
+            return False, bucket
         bucket.alone_used += 1
-        return bucket.alone_used <= bucket.policy.quota * self._outage_share, bucket
+        return True, bucket
 
 
 def _settle(bucket: Bucket, want: Want, grant: Grant, waiters: list[asyncio.Future[bool]], asked_at: float) -> None:
     bucket.fetching = False
     if bucket.window != grant.window:
-        bucket.balance = 0
+        bucket.leased = bucket.balance = 0
+        bucket.alone_until = 0.0
         bucket.window = grant.window
+    bucket.leased += grant.granted
     bucket.balance += grant.granted
     bucket.remaining = grant.remaining
     bucket.ends_at = asked_at + grant.ends_in_seconds

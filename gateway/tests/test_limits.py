@@ -183,6 +183,51 @@ async def test_with_the_store_down_requests_are_refused_or_admitted_up_to_this_r
     assert await admitted(Limiter(down, outage_share=0.5), policy, 300) == 50
 
 
+async def test_a_replica_alone_counts_what_it_admitted_in_the_window_before_the_outage() -> None:
+    now = 0.0
+    up = True
+
+    async def lease(wants: Sequence[Want]) -> list[Grant]:
+        if not up:
+            raise ConnectionRefusedError
+        return [Grant(want.subject, want.count, 100, 1 + int(now // 60), 60 - now % 60) for want in wants]
+
+    policy = Policy("key", 100, 60)
+    limiter = Limiter(lease, outage_share=0.5, clock=lambda: now)
+    assert await admitted(limiter, policy, 30) == 30
+    up = False
+    assert await admitted(limiter, policy, 100) == 20
+    up, now = True, 10.0
+    assert await admitted(limiter, policy, 10) == 10  # the windows say how many, as soon as they can be asked
+    up, now = False, 20.0
+    assert await admitted(limiter, policy, 100) == 0
+    now = 61.0
+    assert await admitted(limiter, policy, 100) == 50
+    up, now = True, 70.0
+    assert await admitted(limiter, policy, 10) == 10
+    up, now = False, 80.0
+    assert await admitted(limiter, policy, 100) == 40
+
+
+async def test_a_lease_that_leaves_one_out_fails_its_waiters_and_the_next_lease_goes_on() -> None:
+    now = 0.0
+    missing = {"key:b"}
+
+    async def lease(wants: Sequence[Want]) -> list[Grant]:
+        return [Grant(want.subject, want.count, 9, 1, 60.0) for want in wants if want.subject not in missing]
+
+    policy = Policy("key", 10, 60)
+    limiter = Limiter(lease, clock=lambda: now)
+    asked = [limiter.acquire(subject, policy) for subject in ("key:a", "key:b")]
+    first, second = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+    assert not isinstance(first, BaseException)
+    assert first[0]
+    assert isinstance(second, LimitsUnavailable)
+    now = 1.0
+    missing.clear()
+    assert (await asyncio.wait_for(limiter.acquire("key:b", policy), 5))[0]
+
+
 async def test_a_client_that_leaves_while_waiting_takes_no_permit_with_it(db: Database) -> None:
     limiter = Limiter(lease_from(db))
     policy = Policy("key", 10, 60)
