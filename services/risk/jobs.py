@@ -27,16 +27,18 @@ async def rescore_portfolio(runtime: Runtime) -> None:
 
 
 async def look_at_stale_reviews(runtime: Runtime) -> None:
-    """Assess assets whose last review has become old."""
+    """Assess assets whose last review has become old; each is looked at once, whatever comes of it."""
     today = datetime.now(UTC).date()
+    after: UUID | None = None
     while True:
         async with runtime.db.begin() as tx:
-            page = await due.grown_stale(tx, on=today, limit=application.ASSETS_A_PAGE)
-            if not page:
-                return
-            await _journal(runtime)(
-                tx, application.LOOK_AGAIN, application.looking_again(application.GROWN_STALE, page)
-            )
+            page = await due.grown_stale(tx, on=today, after=after, limit=application.ASSETS_A_PAGE)
+            if page:
+                payload = application.looking_again(application.GROWN_STALE, page)
+                await _journal(runtime)(tx, application.LOOK_AGAIN, payload)
+        if len(page) < application.ASSETS_A_PAGE:
+            return
+        after = page[-1]
 
 
 async def look_at_active_assets(runtime: Runtime) -> None:

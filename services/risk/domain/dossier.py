@@ -119,7 +119,8 @@ class Dossier:
     standing: Standing | None = None
     accepted_until: datetime | None = None
     review_stale_on: date | None = None
-    """The day on which the review will be old by the model of the newest assessment, if that lies ahead."""
+    """The day on which the review will be old by the model of the newest assessment, if that lies ahead and the asset
+    is still scored then."""
 
     @property
     def is_quiet(self) -> bool:
@@ -248,7 +249,8 @@ class Dossier:
         assert self.copy is not None, "an asset that the inventory did not announce has no assessment"
         in_force = [entry.expires_at for entry in self.acceptances.values() if entry.expires_at > trigger.at]
         self.accepted_until = max(in_force, default=None)
-        self.review_stale_on = self.copy.subject.stale_from(model, after=trigger.at.date())
+        stale_from = self.copy.subject.stale_from(model, after=trigger.at.date())
+        self.review_stale_on = stale_from if self.is_scored else None
         assessment = Assessment(
             # One trigger may concern many assets, but no asset twice.
             assessment_id=uuid5(trigger.id, self.asset_id.hex),

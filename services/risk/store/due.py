@@ -23,15 +23,11 @@ async def active(tx: Tx, *, after: UUID | None, limit: int) -> Sequence[UUID]:
     return await _page(tx, asset_copy.c.active, after, limit)
 
 
-async def grown_stale(tx: Tx, *, on: date, limit: int) -> Sequence[UUID]:
-    """Assets whose review became old by that day and that were not assessed since."""
-    ids = (
-        sa.select(asset_copy.c.asset_id)
-        .where(asset_copy.c.review_stale_on <= on)
-        .order_by(asset_copy.c.review_stale_on, asset_copy.c.asset_id)
-        .limit(limit)
-    )
-    return (await tx.scalars(ids)).all()
+async def grown_stale(tx: Tx, *, on: date, after: UUID | None, limit: int) -> Sequence[UUID]:
+    """Assets that are not retired, whose review became old by that day and that were not assessed since, in order of
+    ids."""
+    grown = sa.and_(asset_copy.c.review_stale_on <= on, asset_copy.c.lifecycle != Lifecycle.RETIRED)
+    return await _page(tx, grown, after, limit)
 
 
 async def _page(tx: Tx, which: sa.ColumnElement[bool], after: UUID | None, limit: int) -> Sequence[UUID]:

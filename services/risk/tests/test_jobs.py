@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -87,8 +89,10 @@ async def test_a_rescore_that_was_killed_goes_on_where_it_stopped(
         async with risk.runtime.db.begin() as tx:
             await consumers.execute(tx, application.RESCORE_PAGE, {"id": str(uuid4()), "limit": 3})
     # A page that is cut off leaves nothing behind.
-    async with risk.runtime.db.read() as tx:
-        await consumers.execute(tx, application.RESCORE_PAGE, {"id": str(uuid4()), "limit": 3})
+    with suppress(ConnectionError):
+        async with risk.runtime.db.begin() as tx:
+            await consumers.execute(tx, application.RESCORE_PAGE, {"id": str(uuid4()), "limit": 3})
+            raise ConnectionError
     assert (await progress(risk))["done"] == 6
     assert await count(risk, assessment) == 8 + 6
     await jobs.rescore_portfolio(risk.runtime)
@@ -207,6 +211,40 @@ async def test_a_review_that_grew_old_changes_the_score_when_the_day_comes(risk:
     await jobs.look_at_stale_reviews(risk.runtime)
     assert (await newest(risk, old))["number"] == 2, "once is enough"
     assert await identical_after_replay(risk)
+
+
+async def test_a_retired_asset_has_no_review_that_grows_old(risk: Harness) -> None:
+    now = datetime.now(UTC)
+    asset = uuid4()
+    day = (now - timedelta(days=91)).date().isoformat()
+    await risk.deliver(
+        registered(asset, at=now - timedelta(days=20), last_security_review=day),
+        retired(asset, last_security_review=day),
+    )
+    async with risk.runtime.db.begin() as tx:
+        assert await tx.scalar(sa.select(asset_copy.c.review_stale_on)) is None
+        # As an earlier release left it.
+        await tx.execute(asset_copy.update().values(review_stale_on=now.date()))
+    before = await count(risk, journal_table)
+    await asyncio.wait_for(jobs.look_at_stale_reviews(risk.runtime), 10)
+    assert await count(risk, journal_table) == before
+
+
+async def test_looking_at_stale_reviews_ends_though_nothing_came_of_it(
+    risk: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "ASSETS_A_PAGE", 2)
+    await risk.deliver(*(registered(uuid4()) for _ in range(5)))
+    async with risk.runtime.db.begin() as tx:
+        await tx.execute(asset_copy.update().values(review_stale_on=datetime.now(UTC).date()))
+    seen: list[str] = []
+
+    async def journal(tx: Any, name: str, payload: dict[str, Any]) -> None:
+        seen.extend(payload["asset_ids"])
+
+    monkeypatch.setattr(jobs, "_journal", lambda runtime: journal)
+    await asyncio.wait_for(jobs.look_at_stale_reviews(risk.runtime), 10)
+    assert len(seen) == len(set(seen)) == 5
 
 
 async def test_the_first_model_survives_a_rebuild_without_a_row(risk: Harness) -> None:
