@@ -192,10 +192,13 @@ async def _news(tx: Tx, intake: _Intake, arrivals: Sequence[Arrival]) -> list[Ar
     ]
     for arrival in fresh:
         alert = arrival.alert
-        intake.keys[alert.alert_id] = join_keys(
-            IncidentCategory(alert.category), alert.asset_id, alert.session_id, alert.actor
-        )
+        intake.keys[alert.alert_id] = _keys_of(alert)
     return fresh
+
+
+def _keys_of(alert: AlertSnapshot) -> tuple[str, ...]:
+    category = IncidentCategory(alert.category)
+    return join_keys(category, alert.asset_id, alert.owner_team, alert.session_id, alert.actor)
 
 
 async def _look_around(tx: Tx, intake: _Intake, arrivals: Sequence[Arrival]) -> None:
@@ -316,9 +319,7 @@ async def _keep(tx: Tx, intake: _Intake) -> None:
     """Keep each alert once, as it is now."""
     latest: dict[UUID, tuple[AlertSnapshot, tuple[str, ...], UUID | None]] = {}
     for alert, incident_id in intake.kept:
-        keys = intake.keys.get(alert.alert_id) or join_keys(
-            IncidentCategory(alert.category), alert.asset_id, alert.session_id, alert.actor
-        )
+        keys = intake.keys.get(alert.alert_id) or _keys_of(alert)
         latest[alert.alert_id] = (alert, keys, incident_id)
     await store.put_alerts(tx, list(latest.values()))
 

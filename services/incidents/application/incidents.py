@@ -83,7 +83,7 @@ async def open_by_hand(
         at=at,
     )
     if wanted.session_id or wanted.actor:
-        await _claim(tx, wanted, id)
+        await _claim(tx, wanted, teams, id)
     incident = await commit(tx, None, change, policy)
     await _audit(
         tx, caller, incident, "incident.opened", {"category": incident.category, "severity": incident.severity}
@@ -110,9 +110,13 @@ async def _owners(tx: Tx, caller: Caller, wanted: NewIncident) -> list[str]:
     return teams
 
 
-async def _claim(tx: Tx, wanted: NewIncident, incident_id: UUID) -> None:
-    places: Sequence[UUID | None] = wanted.affected_assets or (None,)
-    keys = {key for place in places for key in join_keys(wanted.category, place, wanted.session_id, wanted.actor)}
+async def _claim(tx: Tx, wanted: NewIncident, teams: Sequence[str], incident_id: UUID) -> None:
+    places: list[tuple[UUID | None, str]] = [(asset_id, "") for asset_id in wanted.affected_assets]
+    keys = {
+        key
+        for asset_id, team in places or [(None, team) for team in teams or ("",)]
+        for key in join_keys(wanted.category, asset_id, team, wanted.session_id, wanted.actor)
+    }
     free = await store.claim(tx, dict.fromkeys(keys, incident_id))
     if free != keys:
         holders = await store.holders(tx, keys - free)

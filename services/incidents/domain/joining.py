@@ -1,9 +1,9 @@
 """Which alerts become an incident, and which belong to one that is already open.
 
-Two alerts tell the same story when category and asset are the same and so is the session or the actor. That is two
-possible keys an alert: an attacker who starts a new session for each attempt stays one incident by the actor, and
-an actor that is first unknown and later named stays one by the session. An open incident owns its keys, and the
-database lets no two open incidents own the same (see store.join_key).
+Two alerts tell the same story when category and asset (without an asset, the team) are the same and so is the session
+or the actor. That is two possible keys an alert: an attacker who starts a new session for each attempt stays one
+incident by the actor, and an actor that is first unknown and later named stays one by the session. An open incident
+owns its keys, and the database lets no two open incidents own the same (see store.join_key).
 """
 
 from __future__ import annotations
@@ -53,15 +53,17 @@ class AlertPolicy:
 
 
 def join_keys(
-    category: IncidentCategory, asset_id: UUID | None, session_id: str | None, actor: str | None
+    category: IncidentCategory, asset_id: UUID | None, owner_team: str, session_id: str | None, actor: str | None
 ) -> tuple[str, ...]:
     """The keys of an alert, SHA-256 so that a long session id makes no long index entry.
 
     With neither session nor actor the asset alone is the key: a story that nobody can be tied to is told once an asset.
+    Without an asset the team stands in its place: session ids and actors of two teams may be alike, and neither may
+    read the other's incidents. With one it does not, so that a story goes on when the asset changes hands.
     """
     parts = [("session", session_id), ("actor", actor)]
     named = [(kind, value) for kind, value in parts if value] or [("asset", "")]
-    place = str(asset_id) if asset_id else ""
+    place = str(asset_id) if asset_id else f"team\x1f{owner_team}"
     return tuple(hashlib.sha256("\x1f".join((category, place, *key)).encode()).hexdigest() for key in named)
 
 

@@ -117,14 +117,23 @@ def test_canonical_json_refuses_what_is_no_json() -> None:
 
 
 def test_alerts_of_one_session_or_of_one_actor_share_a_key() -> None:
-    both = set(join_keys(INJECTION, ASSET, "s", "a"))
-    assert both & set(join_keys(INJECTION, ASSET, "s", "b"))
-    assert both & set(join_keys(INJECTION, ASSET, None, "a"))
-    assert not both & set(join_keys(INJECTION, ASSET, "t", "b"))
-    assert not both & set(join_keys(INJECTION, uuid4(), "s", "a"))
-    assert not both & set(join_keys(IncidentCategory.JAILBREAK_BYPASS, ASSET, "s", "a"))
-    assert not both & set(join_keys(INJECTION, ASSET, None, None))
-    assert set(join_keys(INJECTION, ASSET, "x", None)).isdisjoint(join_keys(INJECTION, ASSET, None, "x"))
+    both = set(join_keys(INJECTION, ASSET, "", "s", "a"))
+    assert both & set(join_keys(INJECTION, ASSET, "", "s", "b"))
+    assert both & set(join_keys(INJECTION, ASSET, "", None, "a"))
+    assert not both & set(join_keys(INJECTION, ASSET, "", "t", "b"))
+    assert not both & set(join_keys(INJECTION, uuid4(), "", "s", "a"))
+    assert not both & set(join_keys(IncidentCategory.JAILBREAK_BYPASS, ASSET, "", "s", "a"))
+    assert not both & set(join_keys(INJECTION, ASSET, "", None, None))
+    assert set(join_keys(INJECTION, ASSET, "", "x", None)).isdisjoint(join_keys(INJECTION, ASSET, "", None, "x"))
+
+
+def test_without_an_asset_a_key_is_its_teams_own() -> None:
+    ours = set(join_keys(INJECTION, None, "payments", "s", "a"))
+    assert ours == set(join_keys(INJECTION, None, "payments", "s", "a"))
+    for other in ("claims", ""):
+        assert ours.isdisjoint(join_keys(INJECTION, None, other, "s", "a"))
+    assert ours.isdisjoint(join_keys(INJECTION, ASSET, "payments", "s", "a"))
+    assert join_keys(INJECTION, ASSET, "payments", "s", "a") == join_keys(INJECTION, ASSET, "claims", "s", "a")
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,19 @@ async def test_what_differs_in_story_or_comes_too_late_is_another_incident(
     assert len(await incidents_of(incidents)) == 2
 
 
+@pytest.mark.parametrize("severity", [Severity.HIGH, Severity.MEDIUM])
+async def test_alerts_of_two_teams_without_an_asset_are_never_one_incident(
+    incidents: Harness, severity: Severity
+) -> None:
+    """Neither by what is open nor by what waits, in one batch and in several."""
+    teams = ["payments", "claims"] * 3
+    alerts = [an_alert_raised(asset_id=None, owner_team=team, severity=severity) for team in teams]
+    await incidents.deliver(*alerts[:4], together=True)
+    await incidents.deliver(*alerts[4:])
+    found = await incidents_of(incidents)
+    assert sorted((one["owner_team"], one["alert_count"]) for one in found) == [("claims", 3), ("payments", 3)]
+
+
 async def test_a_new_story_after_the_window_takes_the_keys_over(incidents: Harness) -> None:
     late = {"first_seen": NOON + minutes(90), "last_seen": NOON + minutes(90)}
     await incidents.deliver(an_alert_raised(), an_alert_raised(**late), an_alert_raised(**late))
