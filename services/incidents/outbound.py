@@ -18,6 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from services.incidents.domain.webhooks import WebhookUrlRefused
+from shared import telemetry
 
 URL_LIMIT = 2_000
 ANSWER_LIMIT_BYTES = 2_000
@@ -28,7 +29,10 @@ _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 
 
 class AddressRefused(OSError):
-    """A name resolves to an address that webhooks may not go to."""
+    """A name resolves to an address that webhooks may not go to.
+
+    Which address is for the log alone: told to whoever names a host, it would map the network inside.
+    """
 
 
 def allowed(address: IPv4Address | IPv6Address, *, allow_loopback: bool) -> bool:
@@ -118,7 +122,8 @@ class CheckedResolver(AbstractResolver):
         for kind, _, protocol, _, address in found:
             text = str(address[0])
             if not allowed(ip_address(text.partition("%")[0]), allow_loopback=self._allow_loopback):
-                raise AddressRefused(f"{host} resolves to {text}, which is not public")
+                telemetry.logger().warning("webhook_address_refused", host=host, address=text)
+                raise AddressRefused("the name leads to an address that is not public")
             results.append(
                 ResolveResult(
                     hostname=host, host=text, port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST
@@ -157,7 +162,7 @@ class Outbound:
         try:
             await self._resolver.resolve(parts.hostname or "", parts.port or 443)
         except AddressRefused as error:
-            raise WebhookUrlRefused(str(error), field="/url") from error
+            raise _refused_by(error) from error
         except (OSError, asyncio.TimeoutError, UnicodeError):
             return
 
@@ -173,19 +178,29 @@ class Outbound:
             # No DNS cache and no connection kept: what was allowed a minute ago is looked at again.
             connector = aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, force_close=True, limit=32)
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=_no_cookies())
-        async with self._session.post(
-            url,
-            data=body,
-            headers={"user-agent": "colonnade-webhooks/1", **headers},
-            timeout=self._timeout,
-            allow_redirects=False,
-        ) as response:
-            text = await response.content.read(ANSWER_LIMIT_BYTES)
-            return Reply(response.status, text.decode("utf-8", "replace"))
+        try:
+            async with self._session.post(
+                url,
+                data=body,
+                headers={"user-agent": "colonnade-webhooks/1", **headers},
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                text = await response.content.read(ANSWER_LIMIT_BYTES)
+                return Reply(response.status, text.decode("utf-8", "replace"))
+        except aiohttp.ClientConnectorError as error:
+            # What a resolver raises comes wrapped, as if the subscriber were merely down.
+            if isinstance(error.os_error, AddressRefused):
+                raise _refused_by(error.os_error) from error
+            raise
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _refused_by(error: AddressRefused) -> WebhookUrlRefused:
+    return WebhookUrlRefused(str(error), field="/url")
 
 
 def _no_cookies() -> Any:

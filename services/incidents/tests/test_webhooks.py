@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from services.incidents import jobs
+from services.incidents.application.announce import DELIVER
 from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.main import SERVICE
 from services.incidents.outbound import AddressRefused, CheckedResolver, allowed, check_url
@@ -25,6 +26,7 @@ from services.incidents.tests.factories import an_alert_raised
 from services.incidents.tests.test_automation import settle
 from services.incidents.tests.test_domain_evidence import verify_independently
 from services.incidents.tests.test_events import the_incident
+from shared.tasks import task_table
 from shared.testing import Harness, TestServer, harness
 
 
@@ -238,3 +240,41 @@ async def test_a_name_that_turns_inward_is_not_connected_to(monkeypatch: pytest.
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answers)
     with pytest.raises(AddressRefused):
         await CheckedResolver(allow_loopback=False).resolve("rebound.example", 443)
+
+
+@pytest.fixture
+async def turned_inward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name under `.example` leads inside."""
+    loop = asyncio.get_running_loop()
+    really = loop.getaddrinfo
+
+    async def answers(host: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        if str(host).endswith(".example"):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.11.12.13", 443))]
+        return list(await really(host, *args, **kwargs))
+
+    monkeypatch.setattr(loop, "getaddrinfo", answers)
+
+
+async def test_a_delivery_to_a_name_that_turned_inward_is_not_tried_again(
+    incidents: Harness, subscriber: Subscriber, turned_inward: None
+) -> None:
+    webhook = await subscribed(incidents, subscriber.url)
+    async with incidents.runtime.db.begin() as tx:
+        await tx.execute(webhook_table.update().values(url="https://rebound.example/hook"))
+    path = f"/v1/webhooks/{webhook['webhook_id']}"
+    assert (await incidents.client("analyst").post(f"{path}/test")).status_code == 202
+    await settle(incidents)
+    [delivery] = (await incidents.client().get(f"{path}/deliveries")).json()["items"]
+    assert (delivery["status"], delivery["attempts"]) == ("failed", 1)
+    assert "not public" in delivery["error"]
+    assert "10.11.12.13" not in delivery["error"]
+    async with incidents.runtime.db.read() as tx:
+        [owed] = (await tx.execute(sa.select(task_table).where(task_table.c.kind == DELIVER))).all()
+    assert (owed.status, "10.11.12.13" in str(owed)) == ("dead", False)
+
+
+async def test_a_refusal_does_not_tell_what_a_name_resolves_to(incidents: Harness, turned_inward: None) -> None:
+    refused = await incidents.client("analyst").post("/v1/webhooks", json={"url": "https://db.internal.example/"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "/url")
+    assert "10.11.12.13" not in refused.text
