@@ -43,7 +43,7 @@ async def register_asset(tx: Tx, caller: Caller, asset: Asset) -> tuple[Known, b
         ForeignDownstream: it claims an asset of another team as depending on it.
     """
     demand_ownership(caller, asset.owner_team)
-    await _refuse_foreign_downstream(tx, caller, asset.downstream_assets)
+    await refuse_foreign_downstream(tx, caller, asset.downstream_assets)
     # The one that holds the key may be retired between our two looks; then the key is free and we try again.
     for _ in range(3):
         if await store.add(tx, asset):
@@ -87,7 +87,7 @@ async def amend_asset(
     check_version(current.asset.version, expected_version)
     if "owner_team" in values:
         demand_ownership(caller, values["owner_team"])
-    await _refuse_foreign_downstream(tx, caller, values.get("downstream_assets", ()))
+    await refuse_foreign_downstream(tx, caller, values.get("downstream_assets", ()))
     after, changes = current.asset.amended(values, at)
     if changes:
         fields = tuple(change.field for change in changes)
@@ -158,7 +158,8 @@ def demand_ownership(caller: Caller, team: str) -> None:
         raise OwnerOutsideTeams(f"your key does not own assets of {team!r}" if team else "name one of your teams")
 
 
-async def _refuse_foreign_downstream(tx: Tx, caller: Caller, downstream: Sequence[UUID]) -> None:
+async def refuse_foreign_downstream(tx: Tx, caller: Caller, downstream: Sequence[UUID]) -> None:
+    """Raises ForeignDownstream when one of these assets is another team's."""
     # The other direction is anybody's to declare: depending on another team's model is what teams do. But to make
     # another team's asset depend on mine is to write into its record.
     if foreign := await store.foreign(tx, caller, downstream):

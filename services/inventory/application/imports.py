@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.inventory.application.assets import demand_ownership, registered
-from services.inventory.domain.asset import Asset, ForeignDownstream, KeyTaken
-from services.inventory.store import assets as store
+from services.inventory.application.assets import demand_ownership, refuse_foreign_downstream, registered
+from services.inventory.domain.asset import Asset, KeyTaken
 from services.inventory.store import bulk
 from shared import audit, outbox
 from shared.auth import Caller
@@ -58,8 +57,7 @@ async def register_assets(tx: Tx, caller: Caller, assets: Sequence[Asset], at: d
 async def _refusal(tx: Tx, caller: Caller, asset: Asset) -> DomainError | None:
     try:
         demand_ownership(caller, asset.owner_team)
-        if asset.downstream_assets and (foreign := await store.foreign(tx, caller, asset.downstream_assets)):
-            raise ForeignDownstream(f"{min(foreign)} is not yours to describe", field="/downstream_assets")
+        await refuse_foreign_downstream(tx, caller, asset.downstream_assets)
     except DomainError as refusal:
         return refusal
     return None
