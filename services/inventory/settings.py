@@ -18,6 +18,10 @@ class InventorySettings(ServiceSettings):
     bind_port: int = Field(default=8081, ge=0, le=65_535)
     import_limit_bytes: int = Field(default=4_294_967_296, ge=1)
     """Most that one import may send; what lies beyond is not read. Lines, not the whole, are what costs memory."""
+    import_refused_limit: int = Field(default=10_000, ge=1)
+    """Refused lines after which an import is ended: what is told of a bad line is many times longer than the line."""
+    import_spool_limit_bytes: int = Field(default=1_073_741_824, ge=1)
+    """Room on disk that the results of one import may take while the client does not read them; beyond, it is ended."""
     discovery_roots: tuple[Path, ...] = ()
     """Folders below which filesystem discovery may read; none allows no filesystem discovery."""
     discovery_endpoint_urls: bool = False

@@ -3,7 +3,8 @@
 Lines are read, checked and stored a batch at a time while the client is still sending, and results go out as batches
 are committed. The client's sending is slowed to the pace of storing. Its reading is not waited for: many clients send
 everything before they read anything, and to wait for them would be to wait for ever. What they have not read yet lies
-in a spool, which beyond a bound is a file.
+in a spool, which beyond a bound is a file. An import whose spool fills, or that has more refused lines than make sense,
+is ended: its last result says so, and from that line on nothing was stored.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class ImportStalled(Invalid):
     """The sender paused for too long."""
 
 
+class TooManyRefused(Invalid):
+    """Too many lines were refused."""
+
+
 class _Splitter:
     """Cuts the incoming bytes into lines; a line that is too long is passed over without being kept."""
 
@@ -121,6 +126,11 @@ class _Spool:
         self._written += len(text)
         self._more.set()
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, those included that were read since it was last empty."""
+        return self._written
+
     def end(self) -> None:
         self._ended = True
         self._more.set()
@@ -151,6 +161,7 @@ class _Import:
         self._caller: Caller = request.state.caller
         self._runtime: Runtime = request.app.state.runtime
         self.spool = _Spool()
+        self._refused = 0
 
     async def run(self) -> None:
         """Read, check, store and tell, one batch being stored while the next is read and checked."""
@@ -161,7 +172,11 @@ class _Import:
                     checked = await self._check(lines)
                     if storing is not None:
                         await storing
+                    if (excess := self._excess()) is not None:
+                        checked = [(checked[0][0], excess)]
                     storing = asyncio.create_task(self._store(checked))
+                    if excess is not None:
+                        break
             if storing is not None:
                 await storing
         except ClientDisconnect:
@@ -171,6 +186,15 @@ class _Import:
             if storing is not None and not storing.done():
                 storing.cancel()
             self.spool.end()
+
+    def _excess(self) -> DomainError | None:
+        """Why to go no further, as far as what was stored shows; so it is noticed a batch late."""
+        settings = self._runtime.settings
+        if self._refused >= settings.import_refused_limit:
+            return TooManyRefused(f"{self._refused} lines were refused; from this one on nothing was stored")
+        if self.spool.size >= settings.import_spool_limit_bytes:
+            return TooLarge("too many results lie unread; from this line on nothing was stored")
+        return None
 
     async def _batches(self) -> AsyncGenerator[list[_Line]]:
         splitter = _Splitter()
@@ -212,8 +236,9 @@ class _Import:
     async def _store(self, checked: Sequence[tuple[int, Asset | DomainError]]) -> None:
         assets = [asset for _, asset in checked if isinstance(asset, Asset)]
         stored = iter(await self._register(assets) if assets else ())
-        told = [_told(number, next(stored) if isinstance(item, Asset) else item) for number, item in checked]
-        self.spool.write(b"".join(told))
+        results = [(number, next(stored) if isinstance(item, Asset) else item) for number, item in checked]
+        self._refused += sum(isinstance(result, DomainError) for _, result in results)
+        self.spool.write(b"".join(_told(number, result) for number, result in results))
 
     async def _register(self, assets: list[Asset]) -> Sequence[Result]:
         """Store a batch, waiting out a short absence of the database; ids are fixed, so a try that was committed
@@ -347,7 +372,8 @@ async def import_assets(request: Request) -> Response:
 
     Each line is answered by one line, in order, while the rest is still being read. A line that is refused fails alone.
     Sending the same lines again is harmless: what is there is `existing`. There is no Idempotency-Key, because what was
-    stored before a connection broke stays stored.
+    stored before a connection broke stays stored. After too many refused lines, or with too many results unread, the
+    import ends: its last result says so, and from that line on nothing was stored.
     """
     media_type = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     if media_type not in _ACCEPTED:

@@ -134,6 +134,11 @@ async def test_a_team_imports_what_is_its_own(inventory: Harness) -> None:
         a_body(owner_team="search", downstream_assets=[theirs["asset_id"]]),
     )
     assert [result.get("problem", {}).get("status") for result in results] == [None, 403, 409, 422]
+    alone = await inventory.client("engineer", teams=["search"]).post(
+        "/v1/assets", json=a_body(owner_team="search", downstream_assets=[theirs["asset_id"]])
+    )
+    for name in ("type", "detail", "errors"):
+        assert results[3]["problem"][name] == alone.json()[name], "refused as a single registration is"
     assert theirs["asset_id"] not in json.dumps(results[2])
 
 
@@ -287,6 +292,51 @@ async def test_the_import_stops_at_its_limit(inventory: Harness) -> None:
     object.__setattr__(inventory.runtime.settings, "import_limit_bytes", 300)
     results = await imported(inventory.client("engineer"), a_body(description="x" * 400))
     assert results[-1]["problem"]["status"] == 413
+
+
+async def test_an_import_of_nothing_but_refused_lines_is_ended(inventory: Harness, wire: Wire) -> None:
+    object.__setattr__(inventory.runtime.settings, "import_refused_limit", 1_000)
+    wire.reading.clear()
+    for _ in range(100):
+        wire.send(b"1\n" * 500)
+    # The client neither reads nor ends its body: the import does.
+    await asyncio.sleep(0.2)
+    wire.reading.set()
+    assert wire.done is not None
+    await asyncio.wait_for(wire.done, 10)
+    results = [json.loads(line) for line in wire.out.splitlines()]
+    assert [result["line"] for result in results] == list(range(1, 1_002))
+    assert results[-1]["problem"]["type"] == "urn:colonnade:problem:too-many-refused"
+    assert (results[-1]["status"], results[-1]["asset_id"]) == ("failed", None)
+    assert wire.taken > 90, "what is left is not read"
+
+
+async def test_an_import_whose_results_fill_the_spool_is_ended(inventory: Harness, wire: Wire) -> None:
+    object.__setattr__(inventory.runtime.settings, "import_spool_limit_bytes", 50_000)
+    wire.reading.clear()
+    bodies = [a_body() for _ in range(4_000)]
+    for start in range(0, 4_000, 500):
+        wire.send(ndjson(*bodies[start : start + 500]))
+    await eventually(lambda: wire.taken < 5)
+    await asyncio.sleep(0.5)
+    wire.reading.set()
+    assert wire.done is not None
+    await asyncio.wait_for(wire.done, 10)
+    results = [json.loads(line) for line in wire.out.splitlines()]
+    assert {result["status"] for result in results[:-1]} == {"created"}
+    assert (results[-1]["line"], results[-1]["problem"]["status"]) == (len(results), 413)
+    assert len(results) < 4_000
+    assert await _count(inventory) == len(results) - 1, "all that is stored is told, and nothing else is stored"
+
+
+async def test_a_client_that_reads_may_have_more_results_than_the_spool_holds(inventory: Harness, wire: Wire) -> None:
+    object.__setattr__(inventory.runtime.settings, "import_spool_limit_bytes", 50_000)
+    for sent in range(1, 6):
+        wire.send(ndjson(*(a_body() for _ in range(500))), more=sent < 5)
+        await eventually(partial(_told, wire, sent * 500))
+    assert wire.done is not None
+    await wire.done
+    assert {json.loads(line)["status"] for line in wire.out.splitlines()} == {"created"}
 
 
 async def test_a_batch_waits_out_a_database_that_restarts(inventory: Harness, wire: Wire) -> None:
