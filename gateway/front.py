@@ -19,7 +19,7 @@ from gateway import keys
 from gateway import target as targets
 from gateway.access import Access
 from gateway.durations import DURATIONS
-from gateway.edge import EXTENSION, App, ClientGone, Exchange, Message, Receive, Scope, Send
+from gateway.exchange import EXTENSION, App, ClientGone, Exchange, Message, Receive, Scope, Send
 from gateway.headers import sift
 from gateway.limits import Limiter, LimitsUnavailable
 from gateway.oidc import TokenRefused, TokenVerifier

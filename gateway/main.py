@@ -20,7 +20,8 @@ from fastapi import FastAPI
 
 from gateway import api, application, store
 from gateway.access import Access
-from gateway.edge import App, EdgeFactory
+from gateway.edge import EdgeFactory
+from gateway.exchange import App
 from gateway.front import Front, Means
 from gateway.jwks import KeySet, fetch_from
 from gateway.limits import Grant, Limiter, Want

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from gateway.edge import ClientGone, Exchange
+from gateway.exchange import ClientGone, Exchange
 from gateway.headers import for_client
 from gateway.problems import Headers, Problem, bad_request, too_large
 from gateway.target import Route
