@@ -58,7 +58,7 @@ class TestServer:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._templates: dict[str, str] = {}
+        self._templates: dict[Path, str] = {}
 
     def url_of(self, database: str) -> str:
         return self.url.rsplit("/", 1)[0] + "/" + database
@@ -73,12 +73,13 @@ class TestServer:
 
     async def database(self, name: str, migrations: Path) -> str:
         """URL of a fresh database with the service's migrated schema."""
-        template = self._templates.get(name)
+        # By folder: the ledger that the backbone is tested on borrows a service's name.
+        template = self._templates.get(migrations)
         if template is None:
-            template = f"template_{name}_{os.getpid()}"
+            template = f"template_{name}_{os.getpid()}_{len(self._templates)}"
             await self._administer(f'DROP DATABASE IF EXISTS "{template}"', f'CREATE DATABASE "{template}"')
             await migrate.upgrade(migrations, self.url_of(template))
-            self._templates[name] = template
+            self._templates[migrations] = template
         database = f"test_{name}_{os.getpid()}_{next(_counter)}"
         await self._administer(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
         return self.url_of(database)
