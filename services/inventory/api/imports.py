@@ -362,7 +362,8 @@ _LINE = {
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {MEDIA_TYPE: {"schema": {"type": "string", "description": "A NewAsset object on each line."}}},
+            # No type: a line that is no asset is answered by a line, never by refusing the whole.
+            "content": {MEDIA_TYPE: {"schema": {"description": "A NewAsset object on each line."}}},
         }
     },
 )
