@@ -86,9 +86,10 @@ class Sighting:
 
     @property
     def fold_key(self) -> str:
-        """Equal for findings that say the same: one asset, rule, category, and session or else actor."""
+        """Equal for findings that say the same: one asset and team, rule, category, and session or else actor."""
         whom = f"session {self.session_id}" if self.session_id else f"actor {self.actor}" if self.actor else ""
-        parts = (str(self.asset_id), self.finding.rule_id, self.finding.category.value, whom)
+        # The team too: without an asset, another team's session of the same name is another session.
+        parts = (str(self.asset_id), self.owner_team, self.finding.rule_id, self.finding.category.value, whom)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -448,6 +449,8 @@ async def watch(
     Raises:
         NoSuchAsset, PreconditionFailed
     """
+    # Two changes of one version must not both find it: the asset's row is what they queue for.
+    await store.lock_asset(tx, asset_id)
     watched = await store.watched(tx, asset_id)
     if watched is None or not caller.sees(watched.asset.owner_team):
         raise NoSuchAsset(f"there is no asset {asset_id}")

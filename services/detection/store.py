@@ -541,6 +541,11 @@ async def watched(tx: Tx, asset_id: UUID) -> Watched | None:
     return Watched(asset, mode, tuple(tuple(one) for one in row.fragments or ()), row.watch_version)
 
 
+async def lock_asset(tx: Tx, asset_id: UUID) -> None:
+    """Let nobody else change how an asset is watched until the transaction ends."""
+    await tx.execute(sa.select(asset_copy_table.c.asset_id).filter_by(asset_id=asset_id).with_for_update())
+
+
 async def put_watch(
     tx: Tx, asset_id: UUID, version: int, mode: Mode, fragments: Sequence[Fragment], at: datetime, by: str
 ) -> None:

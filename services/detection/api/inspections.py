@@ -203,8 +203,11 @@ class _Inspected:
 @router.post("", response_model=InspectionView, response_model_exclude_none=True)
 @requires("detection:inspect")
 async def inspect(body: NewInspection, work: Work, memory: Memory, request: Request) -> Response:
-    """Inspect one interaction. An alert is raised for what is worth a person; the content itself is not kept."""
-    interaction = _interaction(body)
+    """Inspect one interaction. An alert is raised for what is worth a person; the content itself is not kept.
+
+    An Idempotency-Key keeps a repeated request from raising its alerts again; its tokens and calls count each time.
+    """
+    interaction = _interaction(body, work.caller)
     await memory.know(_counted(interaction))
     inspected = await _inspect(body, interaction, work.caller, memory)
     return await _record(inspected.sightings, _answer(inspected.view), work, memory, request)
@@ -214,7 +217,7 @@ async def inspect(body: NewInspection, work: Work, memory: Memory, request: Requ
 @requires("detection:inspect")
 async def inspect_batch(body: NewBatch, work: Work, memory: Memory, request: Request) -> Response:
     """Inspect up to 500 interactions; one that is not valid fails alone."""
-    parsed = [_parsed(item) for item in body.items]
+    parsed = [_parsed(item, work.caller) for item in body.items]
     # One query for all sessions of the batch that this replica has not seen.
     await memory.know([subject for one in parsed if not isinstance(one, Invalid) for subject in _counted(one[1])])
     results: list[bytes] = []
@@ -236,10 +239,10 @@ async def inspect_batch(body: NewBatch, work: Work, memory: Memory, request: Req
     return await _record(sightings, answer, work, memory, request)
 
 
-def _parsed(item: dict[str, Any]) -> tuple[NewInspection, Interaction] | Invalid:
+def _parsed(item: dict[str, Any], caller: Caller) -> tuple[NewInspection, Interaction] | Invalid:
     try:
         asked = NewInspection.model_validate(item)
-        return asked, _interaction(asked)
+        return asked, _interaction(asked, caller)
     except ValidationError as error:
         fields = problems.field_errors([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])
         return Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)
@@ -324,7 +327,7 @@ def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured 
     return Measured(figures, rates, samples)
 
 
-def _interaction(asked: NewInspection) -> Interaction:
+def _interaction(asked: NewInspection, caller: Caller) -> Interaction:
     segments: list[Segment] = []
     if asked.content:
         segments.append(Segment("/content", asked.direction, asked.content))
@@ -345,6 +348,7 @@ def _interaction(asked: NewInspection) -> Interaction:
         model=asked.model,
         tokens=usage.input_tokens + usage.output_tokens,
         cost_usd=usage.cost_usd,
+        team=_owner(None, caller),
     )
 
 

@@ -53,6 +53,7 @@ class Interaction:
     model: str | None = None
     tokens: int = 0
     cost_usd: float = 0.0
+    team: str = ""
 
     @property
     def size(self) -> int:
@@ -60,13 +61,13 @@ class Interaction:
         return sum(len(segment.text) for segment in self.segments)
 
     def subjects(self) -> list[Subject]:
-        """Whom its rates count for. A session or actor is one per asset: ids are the callers' own."""
-        asset = str(self.asset_id or "")
-        found = [Subject("session", f"{asset}|{self.session_id}")] if self.session_id else []
+        """Whom its rates count for. A session or actor is one per asset and team: ids are the callers' own."""
+        place = f"{self.asset_id or ''}@{self.team}"
+        found = [Subject("session", f"{place}|{self.session_id}")] if self.session_id else []
         if self.actor:
-            found.append(Subject("actor", f"{asset}|{self.actor}"))
+            found.append(Subject("actor", f"{place}|{self.actor}"))
         if self.asset_id is not None:
-            found.append(Subject("asset", asset))
+            found.append(Subject("asset", str(self.asset_id)))
         return found
 
     def amounts(self) -> dict[Metric, float]:

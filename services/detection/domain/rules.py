@@ -146,7 +146,7 @@ class RegexDetection(Part):
     case_sensitive: bool = False
     quotable: bool = False
     validator: Validator | None = None
-    min_entropy: float | None = Field(default=None, ge=0, le=8)
+    min_entropy: float | None = Field(default=None, ge=0, le=8, strict=True)
 
     @property
     def alternatives(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ class SimilarityDetection(Part):
 
     type: Literal["similarity"] = "similarity"
     reference: Literal["system_prompt_embeddings", "system_prompt_fragments"] = "system_prompt_fragments"
-    threshold: float = Field(default=0.85, gt=0, le=1)
+    threshold: float = Field(default=0.85, gt=0, le=1, strict=True)
 
 
 class StatisticalDetection(Part):
@@ -279,7 +279,7 @@ class Rule(Part):
     detection: Detection
     response: Response = Response.BLOCK
     data_class: DataClassification | None = None
-    confidence: float = Field(default=1.0, gt=0, le=1)
+    confidence: float = Field(default=1.0, gt=0, le=1, strict=True)
     examples: Examples = Examples()
     expires_at: AwareDatetime | None = None
 

@@ -67,7 +67,7 @@ async def test_a_session_s_sums_survive_a_restart_and_are_shared(detection: Harn
     await client.post("/v1/inspections", json=CALL)
     await memory_of(detection).share_once()
     rates = memory_of(detection).sessions.count(
-        [Subject("session", "|agent-1")], {Metric.TOOL_CALLS_PER_MINUTE: 1.0}, time.time()
+        [Subject("session", "@|agent-1")], {Metric.TOOL_CALLS_PER_MINUTE: 1.0}, time.time()
     )
     assert rates[Metric.TOOL_CALLS_PER_MINUTE, "session"] == 23
 
