@@ -190,7 +190,7 @@ async def judge(stack: Stack, environment: Environment, told: dict[UUID, int]) -
     stream = await events_in_stream(environment, "INVENTORY")
     assessed: dict[UUID, list[int]] = {}
     history = await rows(
-        stack.database("risk"), "SELECT asset_id, asset_version FROM assessment ORDER BY asset_id, version"
+        stack.database("risk"), "SELECT asset_id, asset_version FROM assessment ORDER BY asset_id, number"
     )
     for asset_id, version in history:
         assessed.setdefault(asset_id, []).append(version)

@@ -113,16 +113,18 @@ class Database:
             try:
                 yield tx
             except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
-                # Raised below `driver()`, past SQLAlchemy: it has to be told that the connection is gone.
-                if (await driver(tx)).is_closed():
-                    await tx.invalidate()
+                await _give_up_if_closed(tx)
                 raise
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[Tx]:
         """A connection on which each statement is a transaction of its own: one round trip instead of three."""
         async with self._each_alone.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                await _give_up_if_closed(connection)
+                raise
 
     read = statement
     """The same, for queries."""
@@ -135,6 +137,18 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def _give_up_if_closed(connection: AsyncConnection) -> None:
+    """Tell SQLAlchemy that a connection is gone when that was raised below `driver()`, past it.
+
+    Otherwise it would go back to the pool, and everybody who gets it from there would fail.
+    """
+    if connection.closed or connection.invalidated:
+        return
+    adapter: Any = (await connection.get_raw_connection()).dbapi_connection
+    if adapter._connection.is_closed():
+        await connection.invalidate()
 
 
 async def driver(tx: Tx) -> asyncpg.Connection[Any]:

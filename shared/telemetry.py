@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +35,14 @@ TASKS_DONE = Counter("colonnade_tasks_total", "Side effects tried, by outcome.",
 _provider: TracerProvider | None = None
 
 
+def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The trace id that a problem shows is what its log lines are found by."""
+    current = trace_id()
+    if current is not None:
+        event.setdefault("trace_id", current)
+    return event
+
+
 def configure(service: str, *, otlp_endpoint: str, log_level: str, processor: SpanProcessor | None = None) -> None:
     """Set up this process's traces and logs; the first caller decides, as OpenTelemetry's provider is global."""
     global _provider
@@ -42,6 +50,7 @@ def configure(service: str, *, otlp_endpoint: str, log_level: str, processor: Sp
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _add_trace_id,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),

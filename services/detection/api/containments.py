@@ -60,7 +60,9 @@ class ContainmentView(Out):
     @classmethod
     def of(cls, one: Containment) -> ContainmentView:
         values = {name: getattr(one, name) for name in Containment.__slots__}
-        return cls(**values, in_force=one.lifted_at is None)
+        return cls(
+            **values, in_force=one.lifted_at is None and (one.expires_at is None or datetime.now(UTC) < one.expires_at)
+        )
 
 
 @router.post(

@@ -52,7 +52,8 @@ def _interaction(rule: Rule, example: Example) -> Interaction:
     return Interaction(
         direction=direction,
         segments=(*segments, *((arguments,) if arguments else ())),
-        asset_id=_ASSET_ID if example.asset is not None else None,
+        # A rule for certain assets is tried as on one of them.
+        asset_id=rule.scope.asset_ids[0] if rule.scope.asset_ids else _ASSET_ID if example.asset is not None else None,
         session_id="example",
         tool=example.tool,
         tokens=int(usage.get("input_tokens", 0) + usage.get("output_tokens", 0)),

@@ -140,9 +140,7 @@ async def _emergency_rule(tx: Tx, known: Situation, policy: Policy, *, anew: boo
     if standing.in_force:
         until = f"{standing.expires_at:%Y-%m-%d %H:%M} UTC"
         return InForce(f"a rule against this very attack is in force until {until}, by incident {standing.incident_id}")
-    return actions.deploy(
-        rule, generation=standing.generation, incident_id=standing.incident_id, expires_at=standing.expires_at
-    )
+    return actions.deploy(rule, generation=standing.generation, expires_at=standing.expires_at)
 
 
 async def _notify(tx: Tx, incident: Incident, step: Step) -> Change:

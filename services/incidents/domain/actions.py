@@ -244,15 +244,20 @@ _INWARD = ("input", "document", "tool_result")
 
 @dataclass(frozen=True, slots=True)
 class EmergencyRule:
-    """What an emergency rule stops. The same attack on another asset, session or actor gives the same fingerprint."""
+    """What an emergency rule stops, and where. The same attack there by another session or actor is the same rule.
+
+    It is in force on the incident's assets alone: its words are the sender's, and with them nobody may stop the traffic
+    of other teams. Only an incident without an asset, which then belongs to the whole organisation, has a rule for all.
+    """
 
     category: IncidentCategory
     literal: str
     directions: tuple[str, ...]
+    assets: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        parts = (self.category.value, *self.directions, self.literal)
+        parts = (self.category.value, *self.directions, *self.assets, self.literal)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
@@ -266,20 +271,20 @@ def emergency_rule(situation: Situation) -> EmergencyRule | NotApplicable:
     direction = situation.direction
     # What came in can come in by every way in; what went out or was called is looked for where it was.
     directions = _INWARD if direction is None or direction in _INWARD else (direction,)
-    return EmergencyRule(situation.category, literal, directions)
+    return EmergencyRule(situation.category, literal, directions, tuple(sorted(map(str, situation.assets))))
 
 
-def deploy(rule: EmergencyRule, *, generation: int, incident_id: UUID, expires_at: datetime) -> Plan:
+def deploy(rule: EmergencyRule, *, generation: int, expires_at: datetime) -> Plan:
     """Put a rule in force. Whoever does it again with the same values sends the same request."""
     body = {
         "id": f"emergency_{rule.fingerprint}_{generation}",
-        "title": f"Emergency rule of incident {incident_id}",
+        "title": f"Emergency rule against {rule.category.value.replace('_', ' ')}",
         "description": "Made from the recorded words of an attack. It expires by itself; review it and replace it.",
         "status": "stable",
         "level": "critical",
         "kind": _KIND_OF_RULE[rule.category],
         "category": rule.category,
-        "scope": {"directions": list(rule.directions)},
+        "scope": {"directions": list(rule.directions), "asset_ids": list(rule.assets)},
         "detection": {"type": "regex", "phrases": [rule.literal], "any": [pattern_of(rule.literal)]},
         "response": "block",
         "examples": {"match": [rule.literal], "near_miss": ["What are your opening hours on Sunday?"]},
@@ -296,7 +301,7 @@ def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
     if isinstance(rule, NotApplicable):
         return rule
     expires_at = situation.at + situation.rule_for
-    return deploy(rule, generation=1, incident_id=situation.incident_id, expires_at=expires_at)
+    return deploy(rule, generation=1, expires_at=expires_at)
 
 
 def _collect_evidence(situation: Situation) -> Plan | NotApplicable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -248,7 +248,7 @@ async def test_one_attack_makes_one_rule_however_many_incidents_it_opens(
 ) -> None:
     await incidents.deliver(an_alert_raised())
     await incidents.do_tasks()
-    await incidents.deliver(an_alert_raised(session_id="s2", actor="trudy", asset_id=uuid4()))
+    await incidents.deliver(an_alert_raised(session_id="s2", actor="trudy"))
     await incidents.do_tasks()
     assert len(neighbours.of("detection", "/v1/rules")) == 1
     second = (await incidents.client().get("/v1/incidents", params={"actor": "trudy"})).json()["items"][0]

@@ -225,7 +225,7 @@ def test_every_action_plans_the_same_requests_for_the_same_situation(action: Act
 
 def test_the_same_attack_elsewhere_is_the_same_rule() -> None:
     first = actions.emergency_rule(situation())
-    other = actions.emergency_rule(situation(session_id="s2", actor="trudy", assets=(), direction="document"))
+    other = actions.emergency_rule(situation(session_id="s2", actor="trudy", direction="document"))
     assert first == other
     assert isinstance(first, actions.EmergencyRule)
     output = actions.emergency_rule(situation(direction="output"))
