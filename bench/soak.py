@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
@@ -100,13 +101,11 @@ async def kill_parts(home: Home, rng: random.Random, kills: Counter[str], finish
         await asyncio.sleep(SECONDS_BETWEEN_KILLS * (0.5 + rng.random()))
         while (process := home.pids.running().get(victim)) is None:  # noqa: ASYNC110  # another process's doing
             await asyncio.sleep(0.1)
-        try:
-            for child in process.children(recursive=True) if victim == "postgres" else []:
-                child.send_signal(signal.SIGKILL)
-            process.send_signal(signal.SIGKILL)
-            kills[victim] += 1
-        except psutil.NoSuchProcess:
-            continue
+        family = [process, *(process.children(recursive=True) if victim == "postgres" else [])]
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGKILL)
+        kills[victim] += 1
     finished.set()
 
 

@@ -115,7 +115,7 @@ async def test_one_trace_runs_from_the_request_to_every_consumer(
     def arrived() -> bool:
         return {"colonnade-inventory", "colonnade-risk"} <= set(collector.services_of(trace_id))
 
-    await eventually(arrived, 15)
+    await eventually(arrived, 60)
 
 
 @pytest.mark.parametrize("service", ["risk", "metrics"])
