@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+import sqlalchemy.event
 import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -87,8 +88,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=3,
-            # No pre-ping: a broken connection invalidates the whole pool at its first error, which is answered with
-            # 503; a ping would cost every statement a round trip.
+            # No pre-ping: it would cost every statement a round trip. See `_refuse_if_closed`.
             pool_pre_ping=False,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
@@ -104,6 +104,7 @@ class Database:
                 },
             },
         )
+        sqlalchemy.event.listen(self.engine.sync_engine, "checkout", _refuse_if_closed)
         self._each_alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
@@ -137,6 +138,16 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _refuse_if_closed(adapter: Any, record: object, fairy: object) -> None:
+    """Let nobody get a connection that the server has ended meanwhile.
+
+    The socket tells asyncpg at once, so this costs nothing. The pool then opens another, and drops the others of the
+    same age at their next use: after a restart of PostgreSQL no caller pays for the old connections.
+    """
+    if adapter._connection.is_closed():
+        raise sqlalchemy.exc.InvalidatePoolError
 
 
 async def _give_up_if_closed(connection: AsyncConnection) -> None:

@@ -252,6 +252,24 @@ async def test_a_dead_database_is_503_with_retry_after(ledger: Harness, postgres
     assert (await client.get("/readyz")).status_code == 503
 
 
+async def test_after_a_database_restart_no_caller_meets_an_old_connection(ledger: Harness) -> None:
+    client = ledger.client()
+    accounts = [f"a{number}" for number in range(8)]
+    before = [client.post("/v1/entries", json={"account": account, "amount": 1}) for account in accounts]
+    assert {answer.status_code for answer in await asyncio.gather(*before)} == {201}
+    alone = await ledger.runtime.db.connect_alone()
+    await alone.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    pooled = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1"
+    while await alone.fetchval(pooled, ledger.runtime.db.name):
+        await asyncio.sleep(0.01)
+    await alone.close()
+    after = [client.post("/v1/entries", json={"account": f"{account}+", "amount": 1}) for account in accounts]
+    assert {answer.status_code for answer in await asyncio.gather(*after)} == {201}
+
+
 async def test_a_statement_past_sqlalchemy_is_inside_the_transaction(ledger: Harness) -> None:
     from shared.database import driver
 
