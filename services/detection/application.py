@@ -76,6 +76,7 @@ class Sighting:
     inspection_id: UUID
     asset_id: UUID | None
     owner_team: str
+    reported_by: str
     session_id: str | None
     actor: str | None
     model: str | None
@@ -161,6 +162,7 @@ def _alert(same: Sequence[Sighting]) -> AlertSnapshot:
         count=len(same),
         first_seen=min(one.at for one in same),
         last_seen=max(one.at for one in same),
+        reported_by=first.reported_by,
     )
 
 

@@ -101,6 +101,7 @@ alert_table = sa.Table(
     sa.Column("disposition", sa.Text),
     sa.Column("disposed_by", sa.Text),
     sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("reported_by", sa.Text, nullable=False, server_default=""),
     sa.Index("alert_fold", "fold_key", unique=True, postgresql_where=sa.text("folding")),
     sa.Index("alert_by_time", "first_seen", "alert_id"),
     sa.Index("alert_by_asset", "asset_id", "first_seen", "alert_id"),

@@ -72,7 +72,8 @@ class AlertSnapshot(Contract):
     """An alert as it stands. `excerpt` is masked: no secret, no personal data; `digest` is keyed, for equality only.
 
     `category` is one of the eight incident categories. `severity` weighs the rule's level; `count` folds identical
-    findings of one asset, rule and session or actor within a window.
+    findings of one asset, rule and session or actor within a window. `session_id` and `actor` are the sender's words;
+    `reported_by` is the sender: the subject of the caller whose request the first of the findings came in.
     """
 
     alert_id: UUID
@@ -101,6 +102,7 @@ class AlertSnapshot(Contract):
     first_seen: datetime
     last_seen: datetime
     disposition: Disposition | None = None
+    reported_by: str = ""
 
 
 class AlertEvent(Event):
@@ -135,7 +137,10 @@ ALERT_EVENTS: tuple[type[AlertEvent], ...] = (AlertRaised, AlertRepeated, AlertD
 
 
 class ContainmentEvent(Event):
-    """A block of an actor, a session or an asset."""
+    """A block of an actor, a session or an asset.
+
+    `team` is whose traffic it holds for: None everybody's, "" what belongs to no team. Of an asset it is always None.
+    """
 
     SUBJECT: ClassVar[str] = "containment_id"
 
@@ -146,6 +151,7 @@ class ContainmentEvent(Event):
     actor: str
     owner_team: str = ""
     expires_at: datetime | None = None
+    team: str | None = None
 
 
 class ContainmentApplied(ContainmentEvent):

@@ -292,7 +292,7 @@ async def _inspect(asked: NewInspection, interaction: Interaction, caller: Calle
     )
     if decision is Decision.REDACT:
         _redact(view, asked, interaction, inspected.redactions)
-    sightings = _sightings(view, inspected.findings, asked, interaction, _owner(asset, caller), memory, now)
+    sightings = _sightings(view, inspected.findings, asked, interaction, asset, caller, memory, now)
     INSPECTIONS.labels(asked.direction.value, verdict.value, decision.value).inc()
     elapsed = time.perf_counter() - started
     INSPECTION_SECONDS.observe(elapsed)
@@ -426,7 +426,8 @@ def _sightings(
     findings: Sequence[Finding],
     asked: NewInspection,
     interaction: Interaction,
-    owner_team: str,
+    asset: Asset | None,
+    caller: Caller,
     memory: Live,
     now: datetime,
 ) -> list[Sighting]:
@@ -441,7 +442,8 @@ def _sightings(
                 decision=view.decision,
                 inspection_id=view.inspection_id,
                 asset_id=asked.asset_id,
-                owner_team=owner_team,
+                owner_team=_owner(asset, caller),
+                reported_by=caller.subject,
                 session_id=asked.session_id,
                 actor=asked.actor,
                 model=asked.model,
