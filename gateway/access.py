@@ -65,7 +65,7 @@ class Access:
         self._loading: dict[str, asyncio.Task[Known | None]] = {}
         self._changed: set[str] = set()  # of those being loaded
         self._gate = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
-        self._revoked: dict[tuple[str, str], float] = {}
+        self._revoked: dict[tuple[str, str, str | None], float] = {}
         self._used: dict[str, float] = {}
 
     # keys
@@ -162,12 +162,16 @@ class Access:
         return (
             self._in_force(RevocationKind.SUBJECT, caller.subject)
             or (principal.key_id is not None and self._in_force(RevocationKind.KEY, principal.key_id))
-            or (session_id is not None and self._in_force(RevocationKind.SESSION, session_id))
-            or (caller.session_id is not None and self._in_force(RevocationKind.SESSION, caller.session_id))
+            or (session_id is not None and self._session_ended(session_id, caller.subject))
+            or (caller.session_id is not None and self._session_ended(caller.session_id, caller.subject))
         )
 
-    def _in_force(self, kind: RevocationKind, value: str) -> bool:
-        until = self._revoked.get((kind.value, value))
+    def _session_ended(self, session_id: str, subject: str) -> bool:
+        kind = RevocationKind.SESSION
+        return self._in_force(kind, session_id) or self._in_force(kind, session_id, subject)
+
+    def _in_force(self, kind: RevocationKind, value: str, subject: str | None = None) -> bool:
+        until = self._revoked.get((kind.value, value, subject))
         return until is not None and until > time.time()
 
     async def admits(self, principal: Principal, session_id: str | None) -> bool:
@@ -209,7 +213,7 @@ class Access:
                     if key_id in self._loading:
                         self._changed.add(key_id)
                 for revocation, in_force in changed_revocations:
-                    place = (revocation.kind.value, revocation.value)
+                    place = (revocation.kind.value, revocation.value, revocation.subject)
                     if in_force:
                         until = revocation.expires_at
                         self._revoked[place] = float("inf") if until is None else until.timestamp()

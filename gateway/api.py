@@ -28,7 +28,8 @@ router = secured_router("/v1/access", "access")
 Role = Literal["viewer", "analyst", "responder", "engineer", "approver", "admin", "ingest"]
 KeyId = Annotated[str, Path(pattern=r"^[0-9A-Za-z]{1,40}$")]
 RevocationId = Annotated[str, Path(pattern=r"^rev_[0-9a-f]{24}$")]
-Value = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[\x21-\x7e]+$")]
+# Issuers choose the subjects and session ids of their users, in any script and with spaces.
+Value = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 MAX_OVERLAP_SECONDS = 7 * 86_400
 
 
@@ -116,6 +117,10 @@ class CreatedKeyView(KeyView):
 class NewRevocation(In):
     kind: RevocationKind
     value: Value = Field(description="A session id, a caller's subject, or the id of an API key.")
+    subject: Value | None = Field(
+        default=None,
+        description="Of a session: refuse it in the requests of this subject only. Null: in everybody's.",
+    )
     expires_at: AwareDatetime | None = Field(default=None, description="Null: until it is lifted.")
     reason: Name
 
@@ -124,6 +129,7 @@ class RevocationView(Out):
     id: str
     kind: RevocationKind
     value: str
+    subject: str | None = Field(description="Only this subject's requests are refused in the session; null: all.")
     reason: str
     created_at: datetime
     created_by: str
@@ -252,8 +258,9 @@ async def me(request: Request) -> Response:
 @requires("access:respond")
 async def revoke(body: NewRevocation, work: Work) -> Response:
     """Refuse a session, a subject or a key from now on, at every replica within a second."""
+    wanted = (body.kind, body.value, body.reason, body.expires_at)
     return await work.run(
-        lambda tx: application.revoke(tx, work.caller, body.kind, body.value, body.reason, body.expires_at, _now()),
+        lambda tx: application.revoke(tx, work.caller, *wanted, _now(), subject=body.subject),
         lambda made: reply(RevocationView.model_validate(made), status=201),
     )
 

@@ -20,6 +20,7 @@ from gateway.domain import (
 from shared import audit
 from shared.auth import ROLES, demand_organization, scopes_of_roles
 from shared.database import Tx
+from shared.errors import Invalid
 from shared.tokens import Caller
 
 
@@ -145,15 +146,22 @@ async def revoke(
     reason: str,
     expires_at: datetime | None,
     now: datetime,
+    *,
+    subject: str | None = None,
 ) -> Revocation:
     """Refuse a session, subject or key from now on. Asked twice, the longer one counts.
 
+    Args:
+        subject: in whose requests alone a session is refused; None: in everybody's.
+
     Raises:
-        Invalid: the expiry is past or too far.
+        Invalid: the expiry is past or too far, or a subject is given for another kind than a session.
         Forbidden: the caller is bound to teams; sessions and subjects belong to none.
     """
     demand_organization(caller, "a revocation")
     check_expiry(expires_at, now)
+    if subject is not None and kind is not RevocationKind.SESSION:
+        raise Invalid("only a session is revoked for one subject", field="/subject")
     wanted = Revocation(
         id=f"rev_{secrets.token_hex(12)}",
         kind=kind,
@@ -162,9 +170,11 @@ async def revoke(
         created_at=now,
         created_by=caller.subject,
         expires_at=expires_at,
+        subject=subject,
     )
     in_force = await store.add_revocation(tx, wanted)
-    detail = {"revocation": in_force.id, "reason": reason, "expires_at": expires_at and expires_at.isoformat()}
+    until = expires_at and expires_at.isoformat()
+    detail = {"revocation": in_force.id, "reason": reason, "expires_at": until, "subject": subject}
     await audit.record(tx, caller, action=f"{kind.value}.revoked", target=value, detail=detail)
     return in_force
 
@@ -177,7 +187,7 @@ async def lift(tx: Tx, caller: Caller, revocation_id: str, now: datetime) -> Rev
     """
     demand_organization(caller, "a revocation")
     lifted = await store.lift_revocation(tx, revocation_id, now)
-    detail = {"revocation": lifted.id}
+    detail = {"revocation": lifted.id, "subject": lifted.subject}
     await audit.record(tx, caller, action=f"{lifted.kind.value}.restored", target=lifted.value, detail=detail)
     return lifted
 

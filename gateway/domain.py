@@ -79,7 +79,12 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Somebody or something that is refused until `expires_at` (None: until it is lifted)."""
+    """Somebody or something that is refused until `expires_at` (None: until it is lifted).
+
+    Attributes:
+        subject: of a session: only this subject's requests are refused in it, for whoever else names a session of that
+            name means another; None: everybody's. Always None for the other kinds.
+    """
 
     id: str
     kind: RevocationKind
@@ -88,6 +93,7 @@ class Revocation:
     created_at: datetime
     created_by: str
     expires_at: datetime | None
+    subject: str | None = None
 
 
 def check_grant(

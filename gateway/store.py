@@ -63,10 +63,19 @@ revocation = sa.Table(
     sa.Column("expires_at", TIMESTAMP(timezone=True)),
     sa.Column("lifted_at", TIMESTAMP(timezone=True)),
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text),
     sa.Index("revocation_version", "version"),
     sa.Index("revocation_page", "created_at", "id"),
     # The same thing revoked twice is one revocation, also when two respond at once.
-    sa.Index("revocation_in_force", "kind", "value", unique=True, postgresql_where=sa.text("lifted_at IS NULL")),
+    sa.Index(
+        "revocation_in_force_for",
+        "kind",
+        "value",
+        "subject",
+        unique=True,
+        postgresql_where=sa.text("lifted_at IS NULL"),
+        postgresql_nulls_not_distinct=True,
+    ),
 )
 rate_window = sa.Table(
     "rate_window",
@@ -183,7 +192,10 @@ async def touch_keys(tx: Tx, used: Mapping[str, datetime]) -> None:
 async def add_revocation(tx: Tx, new: Revocation) -> Revocation:
     """Add it, or extend the one in force for the same thing, which is returned then."""
     in_force = sa.select(*_REVOCATION_COLUMNS, revocation.c.lifted_at).where(
-        revocation.c.kind == new.kind.value, revocation.c.value == new.value, revocation.c.lifted_at.is_(None)
+        revocation.c.kind == new.kind.value,
+        revocation.c.value == new.value,
+        revocation.c.subject.is_not_distinct_from(new.subject),
+        revocation.c.lifted_at.is_(None),
     )
     number = await next_version(tx)  # also the lock that makes two of these take turns
     row = (await tx.execute(in_force)).first()

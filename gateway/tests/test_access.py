@@ -268,6 +268,55 @@ async def passes(gateway: Gateway, key: str, **headers: str) -> bool:
     return not await refused(gateway, key, 403, **headers)
 
 
+async def test_a_session_revoked_for_one_subject_is_refused_to_that_subject_only(stand: Stand) -> None:
+    one, other = await stand.gateway(), await stand.gateway()
+    admin, red, blue = await one.key("admin"), await one.key("viewer"), await one.key("viewer")
+    subject = f"key:{red.split('_')[1]}"
+    in_chat = {"Colonnade-Session": "chat"}
+    reply = await revoke(one, admin, "session", "chat", subject=subject)
+    assert (reply.status, reply.json()["subject"]) == (201, subject), reply.text
+    again = await revoke(one, admin, "session", "chat", subject=subject)
+    assert again.json()["id"] == reply.json()["id"]
+    for replica in (one, other):
+        await eventually(lambda replica=replica: refused(replica, red, 403, **in_chat))
+        assert not await refused(replica, red, 403, **{"Colonnade-Session": "another"})
+        assert not await refused(replica, blue, 403, **in_chat)
+        assert not await refused(replica, admin, 403, **in_chat)
+
+    everybodys = (await revoke(one, admin, "session", "chat")).json()
+    assert everybodys["subject"] is None
+    for replica in (one, other):
+        for key in (red, blue):
+            await eventually(lambda replica=replica, key=key: refused(replica, key, 403, **in_chat))
+    listed = (await one.get("/v1/access/revocations?kind=session&value=chat", admin)).json()["items"]
+    assert [found["subject"] for found in listed] == [None, subject]
+
+    # Each is lifted by itself.
+    assert (await one.call("DELETE", f"/v1/access/revocations/{everybodys['id']}", admin)).status == 204
+    await eventually(lambda: passes(one, blue, **in_chat))
+    assert await refused(one, red, 403, **in_chat)
+    assert (await one.call("DELETE", f"/v1/access/revocations/{reply.json()['id']}", admin)).status == 204
+    await eventually(lambda: passes(one, red, **in_chat))
+
+    audited = (await one.get("/v1/access/audit?target=chat", admin)).json()["items"]
+    assert [(entry["action"], entry["detail"]["subject"]) for entry in audited] == [
+        ("session.restored", subject),
+        ("session.restored", None),
+        ("session.revoked", None),
+        ("session.revoked", subject),
+        ("session.revoked", subject),
+    ]
+
+
+async def test_only_a_session_is_revoked_for_one_subject(gateway: Gateway) -> None:
+    admin = await gateway.key("admin")
+    for kind in ("subject", "key"):
+        reply = await revoke(gateway, admin, kind, "x", subject="key:y")
+        assert (reply.status, [error["field"] for error in reply.json()["errors"]]) == (422, ["/subject"])
+    assert (await revoke(gateway, admin, "session", "x", subject="")).status == 422
+    assert (await revoke(gateway, admin, "session", "x", subject="a\nb")).status == 422
+
+
 async def test_a_revocation_ends_by_itself_and_asked_for_twice_is_one_that_lasts_longer(gateway: Gateway) -> None:
     responder, key = await gateway.key("responder"), await gateway.key("viewer")
     soon = datetime.now(UTC) + timedelta(seconds=1.5)

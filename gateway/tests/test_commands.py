@@ -78,7 +78,7 @@ async def test_migrate_makes_an_empty_database_ready_and_is_repeatable(stand: St
     try:
         for _ in range(2):
             code, output = await command(stand, "migrate", url=url)
-            assert (code, output) == (0, "gateway is at gateway_0001\n")
+            assert (code, output) == (0, "gateway is at gateway_0002\n")
         assert (await command(stand, "migrate", "--check", url=url))[0] == 0
     finally:
         await postgres.drop(url)

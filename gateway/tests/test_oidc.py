@@ -390,6 +390,21 @@ async def test_a_token_opens_the_gateway_and_its_session_can_be_revoked(
     assert len(service.seen) == 2
 
 
+async def test_a_login_revoked_for_its_user_ends_that_users_and_no_other(
+    stand: Stand, service: Service, issuer: Issuer
+) -> None:
+    gateway = await stand.gateway(issuers=(settings_of(issuer),))
+    alice, bob = issuer.token(sub="Álice B", sid="login 7"), issuer.token(sub="bob", sid="login 7")
+    responder = await gateway.key("responder")
+    body = {"kind": "session", "value": "login 7", "reason": "incident 7", "subject": "user:idp:Álice B"}
+    assert (await gateway.call("POST", "/v1/access/revocations", responder, json=body)).status == 201
+    await gateway.means.access.refresh()
+    assert (await gateway.get("/v1/assets", alice)).status == 403
+    assert (await gateway.get("/v1/assets", alice, headers={"Colonnade-Session": "another"})).status == 403
+    assert (await gateway.get("/v1/assets", bob)).status == 200
+    assert (await gateway.get("/v1/assets", issuer.token(sub="Álice B", sid="login 8"))).status == 200
+
+
 async def test_an_expired_token_is_refused_although_it_was_verified_before(
     issuer: Issuer, session: aiohttp.ClientSession
 ) -> None:
