@@ -42,6 +42,9 @@ router = make_router("/v1/incidents", "incidents")
 _LATEST = 100
 _EVIDENCE_LIMIT_BYTES = 262_144
 _CLOCK_SKEW = timedelta(seconds=30)
+# Ten years: intrusions do not stay undiscovered longer, and no model in service is older. What lies further back is a
+# mistyped year, or the first moment of a clock that was never set.
+_LONGEST_AGO = timedelta(days=3_653)
 
 
 async def whole(tx: Tx, incident: Incident) -> IncidentView:
@@ -60,10 +63,7 @@ async def open_incident(work: Work, body: OpenIncident) -> Response:
     is open: the problem names that one.
     """
     at = datetime.now(UTC)
-    if body.occurred_at is not None and body.occurred_at > at + _CLOCK_SKEW:
-        raise Invalid("the first evidence cannot lie in the future", field="/occurred_at")
-    if body.detected_at is not None and body.detected_at > at + _CLOCK_SKEW:
-        raise Invalid("it cannot have been detected in the future", field="/detected_at")
+    _check_times(body, at)
     wanted = application.NewIncident(
         **body.model_dump(exclude={"affected_assets"}),
         affected_assets=tuple(dict.fromkeys(body.affected_assets)),
@@ -80,6 +80,31 @@ async def open_incident(work: Work, body: OpenIncident) -> Response:
         use_case,
         lambda view: reply(view, status=201, etag=view.version, location=f"/v1/incidents/{view.incident_id}"),
     )
+
+
+def _check_times(body: OpenIncident, now: datetime) -> None:
+    """Refuse times from which no time to detect can be told: one wrong value spoils the mean of a whole period.
+
+    Raises:
+        Invalid: a time is in the future, older than any attack that is still answered, or the detection precedes what
+            it detected.
+    """
+    times = {"/occurred_at": body.occurred_at, "/detected_at": body.detected_at}
+    for field, moment in times.items():
+        if moment is None:
+            continue
+        if moment > now + _CLOCK_SKEW:
+            raise Invalid("lies in the future", field=field)
+        if now - moment > _LONGEST_AGO:
+            raise Invalid(f"lies more than {_LONGEST_AGO.days} days in the past", field=field)
+    if body.occurred_at and body.detected_at and body.detected_at < body.occurred_at:
+        raise Invalid(
+            "it was detected before its first evidence",
+            errors=[
+                {"field": "/occurred_at", "message": "lies after detected_at"},
+                {"field": "/detected_at", "message": "lies before occurred_at"},
+            ],
+        )
 
 
 async def _known_to_inventory(work: UnitOfWork, asset_ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -177,8 +177,10 @@ class OpenIncident(In):
     session_id: Identity | None = None
     actor: Identity | None = None
     detected_by: Identity | None = Field(default=None, description="Who or what noticed; you, if left out.")
-    occurred_at: Instant | None = Field(default=None, description="Time of the first evidence.")
-    detected_at: Instant | None = None
+    occurred_at: Instant | None = Field(
+        default=None, description="Time of the first evidence; at most ten years ago, and not after detected_at."
+    )
+    detected_at: Instant | None = Field(default=None, description="Now, if left out.")
 
 
 class AmendIncident(In):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from shared.contracts.inventory import AssetRegistered
 from shared.testing import Harness
 
 ANY = {"If-Match": "*"}
+DETECTED_TOO_EARLY = {"occurred_at": "2025-06-01T00:00:01Z", "detected_at": "2025-06-01T00:00:00Z"}
 
 
 async def opened(incidents: Harness, client: httpx.AsyncClient | None = None, **body: Any) -> dict[str, Any]:
@@ -86,6 +88,13 @@ async def test_by_hand_or_by_alert_one_story_is_one_incident(incidents: Harness)
         ({"category": "jailbreak_bypass", "affected_assets": [str(uuid4())]}, "/affected_assets/0"),
         ({"category": "jailbreak_bypass", "occurred_at": "2026-11-22T12:00:00"}, "/occurred_at"),
         ({"category": "jailbreak_bypass", "occurred_at": "2999-01-01T00:00:00Z"}, "/occurred_at"),
+        ({"category": "jailbreak_bypass", "occurred_at": "0001-01-01T00:00:00Z"}, "/occurred_at"),
+        ({"category": "jailbreak_bypass", "occurred_at": "0001-01-01T00:00:00+14:00"}, "/occurred_at"),
+        ({"category": "jailbreak_bypass", "occurred_at": "1970-01-01T00:00:00Z"}, "/occurred_at"),
+        ({"category": "jailbreak_bypass", "detected_at": "2999-01-01T00:00:00Z"}, "/detected_at"),
+        ({"category": "jailbreak_bypass", "detected_at": "1970-01-01T00:00:00Z"}, "/detected_at"),
+        ({"category": "jailbreak_bypass", **DETECTED_TOO_EARLY}, "/occurred_at"),
+        ({"category": "jailbreak_bypass", **DETECTED_TOO_EARLY}, "/detected_at"),
         ({"category": "jailbreak_bypass", "actor": ""}, "/actor"),
     ],
 )
@@ -96,6 +105,16 @@ async def test_bad_input_is_refused_by_field_and_writes_nothing(
     assert refused.status_code == 422, refused.text
     assert field in [error["field"] for error in refused.json()["errors"]]
     assert (await incidents.client().get("/v1/incidents")).json()["items"] == []
+
+
+async def test_what_was_found_years_later_and_by_a_clock_that_runs_ahead_is_taken(incidents: Harness) -> None:
+    first = datetime.now(UTC) - timedelta(days=9 * 365)
+    found = await opened(incidents, occurred_at=first.isoformat())
+    assert datetime.fromisoformat(found["occurred_at"]) == first
+    assert datetime.fromisoformat(found["detected_at"]) - first > timedelta(days=9 * 365)
+    ahead = (datetime.now(UTC) + timedelta(seconds=20)).isoformat()
+    now = await opened(incidents, occurred_at=ahead)
+    assert now["occurred_at"] == now["detected_at"], "no time to detect is negative"
 
 
 @pytest.mark.parametrize(
