@@ -37,7 +37,7 @@ from shared.contracts.detection import (
 )
 from shared.contracts.incidents import IncidentCategory
 from shared.database import Tx
-from shared.errors import Conflict, Forbidden, NotFound
+from shared.errors import Conflict, Forbidden, Invalid, NotFound
 from shared.http import check_version
 
 SYSTEM = Caller("service:detection", "service")
@@ -194,44 +194,68 @@ async def dispose_alert(
 
 
 async def contain(
-    tx: Tx, caller: Caller, target_kind: str, target: str, reason: str, expires_at: datetime | None, now: datetime
+    tx: Tx,
+    caller: Caller,
+    target_kind: str,
+    target: str,
+    team: str | None,
+    reason: str,
+    expires_at: datetime | None,
+    now: datetime,
 ) -> tuple[Containment, bool]:
     """Block a session, an actor or an asset; the containment, and whether it is new.
 
-    A target that is contained already stays so, until the later of both times.
+    A target that is contained already for the same team stays so, until the later of both times.
+
+    Args:
+        team: whose traffic a session or actor is blocked in; None everybody's, and the caller's where it has one team.
 
     Raises:
         NoSuchAsset: the asset is not the caller's to know of.
-        Forbidden: a caller bound to teams wants to block more than an asset of theirs.
+        Forbidden: a caller bound to teams names none of them.
+        Invalid: a caller bound to several teams names no team.
     """
-    owner_team = ""
     if target_kind == "asset":
         watched = await store.watched(tx, UUID(target))
         if watched is None or not caller.sees(watched.asset.owner_team):
             raise NoSuchAsset(f"there is no asset {target}")
         owner_team = watched.asset.owner_team
-    elif not caller.organization_wide:
-        raise Forbidden("sessions and actors are blocked everywhere; your key is bound to teams")
+    else:
+        team = _team_of_block(caller, team)
+        owner_team = team or ""
     new = Containment(
-        uuid_utils.uuid7(), 1, target_kind, target, reason, owner_team, now, caller.subject, expires_at
+        uuid_utils.uuid7(), 1, target_kind, target, reason, owner_team, now, caller.subject, expires_at, team=team
     )  # fmt: skip
     added = await store.add_containment(tx, new)
     if added is None:
-        standing = await store.containment_of(tx, target_kind, target)
+        standing = await store.containment_of(tx, target_kind, target, team)
         if standing is None:
             # It was lifted between the two statements.
-            return await contain(tx, caller, target_kind, target, reason, expires_at, now)
+            return await contain(tx, caller, target_kind, target, team, reason, expires_at, now)
         if standing.expires_at is None or (expires_at is not None and expires_at <= standing.expires_at):
             return standing, False
         added = replace(standing, version=standing.version + 1, expires_at=expires_at)
         await store.save_containment(tx, added)
     await store.move(tx, "containments")
     await outbox.add(tx, ContainmentApplied(**_of_containment(added, caller, now)))
-    detail = {"target_kind": target_kind, "target": target, "reason": reason, "expires_at": str(expires_at)}
+    detail = {
+        "target_kind": target_kind, "target": target, "team": team, "reason": reason, "expires_at": str(expires_at)
+    }  # fmt: skip
     await audit.record(
         tx, caller, action="containment.applied", target=str(added.containment_id), detail=detail, owner_team=owner_team
     )
     return added, added.version == 1
+
+
+def _team_of_block(caller: Caller, team: str | None) -> str | None:
+    if caller.teams is None:
+        return team
+    if team is None and len(caller.teams) > 1:
+        raise Invalid("say in which of your teams' traffic", field="/team")
+    mine = next(iter(caller.teams), None) if team is None else team
+    if mine is None or not caller.sees(mine):
+        raise Forbidden("a caller who is bound to teams blocks sessions and actors in the traffic of these only")
+    return mine
 
 
 def _of_containment(one: Containment, caller: Caller, now: datetime) -> dict[str, Any]:
@@ -245,6 +269,7 @@ def _of_containment(one: Containment, caller: Caller, now: datetime) -> dict[str
         "actor": caller.subject,
         "owner_team": one.owner_team,
         "expires_at": one.expires_at,
+        "team": one.team,
     }
 
 

@@ -46,7 +46,7 @@ class Live:
         self.sessions = Sessions(subjects)
         self._rules_at = self._containments_at = 0
         self._detector: Detector | None = None
-        self._containments: dict[tuple[str, str], Containment] = {}
+        self._containments: dict[tuple[str, str, str | None], Containment] = {}
         self._assets: OrderedDict[UUID, tuple[float, Watched | None, PromptIndex | None]] = OrderedDict()
         self._capacity = assets
 
@@ -67,7 +67,7 @@ class Live:
                     telemetry.logger().error("rules_unreadable", rules=unreadable)
             if containments_at != self._containments_at:
                 in_force = await store.containments_in_force(tx)
-                self._containments = {(one.target_kind, one.target): one for one in in_force}
+                self._containments = {(one.target_kind, one.target, one.team): one for one in in_force}
                 self._containments_at = containments_at
         if rules is not None:
             self._detector = await asyncio.to_thread(compiled, rules)
@@ -196,14 +196,15 @@ class Live:
         return watched, prompts
 
     def block_of(
-        self, *, asset_id: UUID | None, session_id: str | None, actor: str | None, now: datetime
+        self, *, asset_id: UUID | None, session_id: str | None, actor: str | None, team: str, now: datetime
     ) -> Block | None:
-        """The containment that forbids an interaction of these, if any."""
+        """The containment that forbids an interaction of these in a team's traffic, if any; "" is no team's."""
         targets = (("session", session_id), ("actor", actor), ("asset", str(asset_id) if asset_id else None))
         for kind, target in targets:
-            one = self._containments.get((kind, target)) if target else None
-            if one is not None and (one.expires_at is None or now < one.expires_at):
-                return Block(one.reason, one.containment_id, kind, one.target)
+            for whose in (None, team) if target else ():
+                one = self._containments.get((kind, target, whose))
+                if one is not None and (one.expires_at is None or now < one.expires_at):
+                    return Block(one.reason, one.containment_id, kind, one.target)
         return None
 
 

@@ -62,8 +62,15 @@ containment_table = sa.Table(
     sa.Column("expires_at", _TIME),
     sa.Column("lifted_at", _TIME),
     sa.Column("lifted_by", sa.Text),
+    sa.Column("team", sa.Text, comment="whose traffic it holds for; null everybody's, empty what belongs to no team"),
     sa.Index(
-        "containment_in_force", "target_kind", "target", unique=True, postgresql_where=sa.text("lifted_at IS NULL")
+        "containment_in_force_for",
+        "target_kind",
+        "target",
+        "team",
+        unique=True,
+        postgresql_where=sa.text("lifted_at IS NULL"),
+        postgresql_nulls_not_distinct=True,
     ),
 )
 alert_table = sa.Table(
@@ -264,7 +271,11 @@ async def expired_rules(tx: Tx, now: datetime) -> list[StoredRule]:
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """A block of a session, an actor or an asset, in force until it is lifted."""
+    """A block of a session, an actor or an asset, in force until it is lifted.
+
+    Sessions and actors are named by whoever sends traffic, so the block of a team holds for its own traffic only: `team`
+    None is everybody's, "" what belongs to no team. Of an asset it is None.
+    """
 
     containment_id: UUID
     version: int
@@ -277,6 +288,7 @@ class Containment:
     expires_at: datetime | None
     lifted_at: datetime | None = None
     lifted_by: str | None = None
+    team: str | None = None
 
 
 def _containment(row: Any) -> Containment:
@@ -295,23 +307,23 @@ async def containment(tx: Tx, containment_id: UUID, *, lock: bool = False) -> Co
 
 
 async def add_containment(tx: Tx, new: Containment) -> Containment | None:
-    """Add it; None when its target is contained already."""
+    """Add it; None when its target is contained already for the same team."""
     values = {name: getattr(new, name) for name in Containment.__slots__}
     stmt = (
         insert(containment_table)
         .values(values)
         .on_conflict_do_nothing(
-            index_elements=["target_kind", "target"], index_where=containment_table.c.lifted_at.is_(None)
+            index_elements=["target_kind", "target", "team"], index_where=containment_table.c.lifted_at.is_(None)
         )
     )
     row = (await tx.execute(stmt.returning(containment_table))).first()
     return None if row is None else _containment(row)
 
 
-async def containment_of(tx: Tx, target_kind: str, target: str) -> Containment | None:
-    """The one in force on a target, locked."""
-    query = sa.select(containment_table).filter_by(target_kind=target_kind, target=target)
-    row = (await tx.execute(query.where(containment_table.c.lifted_at.is_(None)).with_for_update())).first()
+async def containment_of(tx: Tx, target_kind: str, target: str, team: str | None) -> Containment | None:
+    """The one in force on a target for a team, locked."""
+    query = sa.select(containment_table).filter_by(target_kind=target_kind, target=target, team=team, lifted_at=None)
+    row = (await tx.execute(query.with_for_update())).first()
     return None if row is None else _containment(row)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from starlette.responses import Response
 
 from services.detection import application, store
@@ -30,17 +30,35 @@ class NewContainment(In):
     target: Annotated[str, Field(min_length=1, max_length=300)]
     reason: Annotated[str, Field(min_length=1, max_length=2_000)]
     expires_at: Instant | None = Field(default=None, description="None holds until it is lifted.")
+    team: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None,
+        description="In whose traffic a session or actor is blocked: everybody's when absent, which only callers of the "
+        "whole organisation may ask; what belongs to no team when empty. A caller with one team need not name it.",
+    )
 
-    @model_validator(mode="after")
-    def _an_asset_is_an_id(self) -> NewContainment:
-        if self.target_kind == "asset":
-            try:
-                self.target = str(UUID(self.target))
-            except ValueError as error:
-                raise ValueError("target: an asset is named by its asset_id") from error
-        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
-            raise ValueError("expires_at is in the past")
-        return self
+    @field_validator("target")
+    @classmethod
+    def _an_asset_is_an_id(cls, target: str, given: ValidationInfo) -> str:
+        if given.data.get("target_kind") != "asset":
+            return target
+        try:
+            return str(UUID(target))
+        except ValueError as error:
+            raise ValueError("an asset is named by its asset_id") from error
+
+    @field_validator("expires_at")
+    @classmethod
+    def _still_to_come(cls, expires_at: datetime | None) -> datetime | None:
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise ValueError("this is in the past")
+        return expires_at
+
+    @field_validator("team")
+    @classmethod
+    def _an_asset_is_blocked_for_everybody(cls, team: str | None, given: ValidationInfo) -> str | None:
+        if team is not None and given.data.get("target_kind") == "asset":
+            raise ValueError("an asset is blocked for everybody")
+        return team
 
 
 class ContainmentView(Out):
@@ -50,6 +68,9 @@ class ContainmentView(Out):
     target: str
     reason: str
     owner_team: str
+    team: str | None = Field(
+        description="Whose traffic it holds for; null is everybody's, empty what belongs to no team."
+    )
     created_at: datetime
     created_by: str
     expires_at: datetime | None
@@ -73,14 +94,16 @@ class ContainmentView(Out):
 )
 @requires("detection:respond")
 async def contain(body: NewContainment, work: Work) -> Response:
-    """Block a session, an actor or an asset; in force everywhere within a second.
+    """Block a session, an actor or an asset; in force within a second.
 
-    A target that is blocked already is answered with 200 and stays blocked until the later of both times.
+    Sessions and actors are called what their senders call them, so a caller who is bound to teams blocks them in the
+    traffic of these teams: that of their assets, and without an asset that of their keys. A target that is blocked
+    already is answered with 200 and stays blocked until the later of both times.
     """
     now = datetime.now(UTC)
     return await work.run(
         lambda tx: application.contain(
-            tx, work.caller, body.target_kind, body.target, body.reason, body.expires_at, now
+            tx, work.caller, body.target_kind, body.target, body.team, body.reason, body.expires_at, now
         ),
         lambda made: reply(
             ContainmentView.of(made[0]),

@@ -277,7 +277,8 @@ async def _inspect(asked: NewInspection, interaction: Interaction, caller: Calle
     # A long text takes tens of milliseconds, in which nobody else should wait.
     inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
     verdict, score = weigh(inspected.findings)
-    block = memory.block_of(asset_id=asked.asset_id, session_id=asked.session_id, actor=asked.actor, now=now)
+    team = _owner(asset, caller)
+    block = memory.block_of(asset_id=asked.asset_id, session_id=asked.session_id, actor=asked.actor, team=team, now=now)
     if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
         block = Block(f"the asset is {asset.lifecycle.value}", None, "asset", str(asset.asset_id))
     decision = decide(inspected.findings, mode) if block is None else Decision.BLOCK
@@ -292,7 +293,7 @@ async def _inspect(asked: NewInspection, interaction: Interaction, caller: Calle
     )
     if decision is Decision.REDACT:
         _redact(view, asked, interaction, inspected.redactions)
-    sightings = _sightings(view, inspected.findings, asked, interaction, asset, caller, memory, now)
+    sightings = _sightings(view, inspected.findings, asked, interaction, team, caller.subject, memory, now)
     INSPECTIONS.labels(asked.direction.value, verdict.value, decision.value).inc()
     elapsed = time.perf_counter() - started
     INSPECTION_SECONDS.observe(elapsed)
@@ -426,8 +427,8 @@ def _sightings(
     findings: Sequence[Finding],
     asked: NewInspection,
     interaction: Interaction,
-    asset: Asset | None,
-    caller: Caller,
+    owner_team: str,
+    reported_by: str,
     memory: Live,
     now: datetime,
 ) -> list[Sighting]:
@@ -442,8 +443,8 @@ def _sightings(
                 decision=view.decision,
                 inspection_id=view.inspection_id,
                 asset_id=asked.asset_id,
-                owner_team=_owner(asset, caller),
-                reported_by=caller.subject,
+                owner_team=owner_team,
+                reported_by=reported_by,
                 session_id=asked.session_id,
                 actor=asked.actor,
                 model=asked.model,

@@ -81,10 +81,11 @@ async def test_blocking_twice_is_blocking_once_until_the_later_time(detection: H
     assert len((await client.get("/v1/containments")).json()["items"]) == 1
 
 
-async def test_twenty_callers_at_once_make_one_block(detection: Harness) -> None:
+@pytest.mark.parametrize("whose", [{}, {"team": "shop"}, {"team": ""}])
+async def test_twenty_callers_at_once_make_one_block(detection: Harness, whose: dict[str, str]) -> None:
     client = detection.client("responder")
     made = await asyncio.gather(
-        *(client.post("/v1/containments", json=a_block(expires_at=after(hours=1))) for _ in range(20))
+        *(client.post("/v1/containments", json=a_block(expires_at=after(hours=1), **whose)) for _ in range(20))
     )
     assert {one.status_code for one in made} <= {200, 201}
     assert len({one.json()["containment_id"] for one in made}) == 1
@@ -139,33 +140,87 @@ async def test_lists_filter_and_page(detection: Harness) -> None:
         ({"target_kind": "planet"}, "/target_kind"),
         ({"target": ""}, "/target"),
         ({"reason": ""}, "/reason"),
-        ({"target_kind": "asset", "target": "not-an-id"}, None),
-        ({"expires_at": "2020-01-01T00:00:00Z"}, None),
+        ({"target_kind": "asset", "target": "not-an-id"}, "/target"),
+        ({"target_kind": "asset", "target": str(ASSET), "team": "shop"}, "/team"),
+        ({"team": "x" * 201}, "/team"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
         ({"expires_at": "2030-01-01T00:00:00"}, "/expires_at"),
         ({"surprise": 1}, "/surprise"),
     ],
 )
-async def test_bad_input_is_refused(detection: Harness, change: dict[str, Any], field: str | None) -> None:
+async def test_bad_input_is_refused(detection: Harness, change: dict[str, Any], field: str) -> None:
     response = await detection.client("responder").post("/v1/containments", json=a_block() | change)
     assert response.status_code == 422, response.text
-    if field:
-        assert response.json()["errors"][0]["field"] == field
+    assert response.json()["errors"][0]["field"] == field
 
 
-async def test_teams_block_their_assets_and_nothing_else(detection: Harness) -> None:
+async def test_teams_block_their_own_assets_only(detection: Harness) -> None:
     await detection.deliver(an_asset_registered())
     shop, bank = detection.client("responder", teams=["shop"]), detection.client("responder", teams=["bank"])
     block = a_block("asset", str(ASSET))
     assert (await bank.post("/v1/containments", json=block)).status_code == 404
     made = await shop.post("/v1/containments", json=block)
     assert made.status_code == 201
-    assert (await shop.post("/v1/containments", json=a_block())).status_code == 403
     path = f"/v1/containments/{made.json()['containment_id']}"
     assert (await bank.get(path)).status_code == 404
     assert (await bank.delete(path)).status_code == 404
     assert (await bank.get("/v1/containments")).json()["items"] == []
     assert (await shop.delete(path)).status_code == 200
     assert (await detection.client("analyst").post("/v1/containments", json=block)).status_code == 403
+
+
+@pytest.mark.parametrize("kind", ["session", "actor"])
+async def test_a_team_s_block_holds_for_its_own_traffic_only(detection: Harness, kind: str) -> None:
+    await detection.deliver(an_asset_registered())
+    shop, bank, everyone = (detection.client(teams=["shop"]), detection.client(teams=["bank"]), detection.client())
+    name = {"session": "session_id", "actor": "actor"}[kind]
+    made = await shop.post("/v1/containments", json=a_block(kind))
+    assert (made.status_code, made.json()["team"], made.json()["owner_team"]) == (201, "shop", "shop")
+    assert (await bank.get(f"/v1/containments/{made.json()['containment_id']}")).status_code == 404
+    await caught_up(detection)
+
+    async def decisions() -> dict[str, str]:
+        return {
+            "shop's key": await decision(shop, **{name: "s1"}),
+            "shop's asset": await decision(everyone, **{name: "s1"}, asset_id=str(ASSET)),
+            "bank": await decision(bank, **{name: "s1"}),
+            "no team": await decision(everyone, **{name: "s1"}),
+        }
+
+    held = {"shop's key": "block", "shop's asset": "block"}
+    assert await decisions() == held | {"bank": "allow", "no team": "allow"}
+    nobody_s = await everyone.post("/v1/containments", json=a_block(kind, team=""))
+    assert nobody_s.json()["owner_team"] == ""
+    await caught_up(detection)
+    assert await decisions() == held | {"bank": "allow", "no team": "block"}
+    all_of_it = await everyone.post("/v1/containments", json=a_block(kind))
+    assert (all_of_it.status_code, all_of_it.json()["team"]) == (201, None)
+    await caught_up(detection)
+    assert set((await decisions()).values()) == {"block"}
+    applied = await detection.published("ev.detection.containment.applied.v1")
+    assert [(event.data["team"], event.data["owner_team"]) for event in applied] == [
+        ("shop", "shop"),
+        ("", ""),
+        (None, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("teams", "asked", "status"),
+    [
+        (["shop"], {"team": "shop"}, 201),
+        (["shop"], {"team": "bank"}, 403),
+        (["shop"], {"team": ""}, 403),
+        (["shop", "bank"], {"team": "bank"}, 201),
+        (["shop", "bank"], {}, 422),
+        ([], {}, 403),
+    ],
+)
+async def test_callers_bound_to_teams_block_in_these(
+    detection: Harness, teams: list[str], asked: dict[str, str], status: int
+) -> None:
+    client = detection.client("responder", teams=teams)
+    assert (await client.post("/v1/containments", json=a_block(**asked))).status_code == status
 
 
 async def test_a_block_reaches_every_replica(detection: Harness, replica: Any) -> None:

@@ -1,0 +1,31 @@
+"""Whose traffic a containment holds for, and one in force for each target and team."""
+
+from alembic import op
+
+revision = "2026_11_22_2345"
+down_revision = "2026_11_22_2335"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """What this release needs. Code before it goes on enforcing what stands, and adds nothing without the index that goes:
+    one team's block may not keep another's out.
+    """
+    op.execute("ALTER TABLE containment ADD COLUMN team text")
+    op.execute(
+        "COMMENT ON COLUMN containment.team IS"
+        " 'whose traffic it holds for; null everybody''s, empty what belongs to no team'"
+    )
+    op.execute(
+        """
+        CREATE UNIQUE INDEX containment_in_force_for ON containment (target_kind, target, team) NULLS NOT DISTINCT
+        WHERE lifted_at IS NULL
+        """
+    )
+    op.execute("DROP INDEX containment_in_force")
+
+
+def downgrade() -> None:
+    """We roll forward."""
+    raise NotImplementedError
