@@ -201,7 +201,9 @@ class Live:
         """The containment that forbids an interaction of these in a team's traffic, if any; "" is no team's."""
         targets = (("session", session_id), ("actor", actor), ("asset", str(asset_id) if asset_id else None))
         for kind, target in targets:
-            for whose in (None, team) if target else ():
+            if target is None:
+                continue
+            for whose in (None, team):
                 one = self._containments.get((kind, target, whose))
                 if one is not None and (one.expires_at is None or now < one.expires_at):
                     return Block(one.reason, one.containment_id, kind, one.target)
