@@ -273,8 +273,8 @@ async def expired_rules(tx: Tx, now: datetime) -> list[StoredRule]:
 class Containment:
     """A block of a session, an actor or an asset, in force until it is lifted.
 
-    Sessions and actors are named by whoever sends traffic, so a team's block holds for its own traffic only: `team` None
-    is everybody's, "" what belongs to no team. Of an asset it is None.
+    Sessions and actors are named by whoever sends traffic, so a team's block holds for its own traffic only: `team`
+    None is everybody's, "" what belongs to no team. Of an asset it is None.
     """
 
     containment_id: UUID

@@ -32,8 +32,8 @@ class NewContainment(In):
     expires_at: Instant | None = Field(default=None, description="None holds until it is lifted.")
     team: Annotated[str, Field(max_length=200)] | None = Field(
         default=None,
-        description="In whose traffic a session or actor is blocked. Absent is everybody's, or that of the caller's only "
-        "team; empty is what belongs to no team.",
+        description="In whose traffic a session or actor is blocked. Absent is everybody's, or that of the caller's "
+        "only team; empty is what belongs to no team.",
     )
 
     @field_validator("target")

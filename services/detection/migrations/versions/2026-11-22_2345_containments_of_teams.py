@@ -9,8 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """What this release needs. Code before it enforces what stands, for everybody, and can add no containment: the index
-    that it names has to go, so that one team's block does not keep another's out.
+    """What this release needs. Code before it enforces what stands, for everybody, and can add no containment: the
+    index that it names has to go, so that one team's block does not keep another's out.
     """
     op.execute("ALTER TABLE containment ADD COLUMN team text")
     op.execute(
