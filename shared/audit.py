@@ -61,15 +61,19 @@ async def record(
     if outbox.replaying.get():
         return
     connection = await driver(tx)
-    await connection.execute(
-        _INSERT,
+    await connection.execute(_INSERT, *row_of(caller, action, target, detail or {}, owner_team))
+
+
+def row_of(caller: Caller, action: str, target: str, detail: Mapping[str, Any], owner_team: str) -> tuple[Any, ...]:
+    """An entry of now as the table holds it: at, actor, actor_kind, action, target, owner_team, detail, trace_id."""
+    return (
         datetime.now(UTC),
         caller.subject,
         caller.kind,
         action,
         target,
         owner_team,
-        orjson.dumps(dict(detail or {}), default=str).decode(),
+        orjson.dumps(dict(detail), default=str).decode(),
         telemetry.trace_id(),
     )
 

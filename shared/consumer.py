@@ -82,9 +82,11 @@ _DEAD_LETTER_NAMESPACE = UUID("7c0f1c3e-7a1f-4f0e-9b0a-6d0b8f6f2b11")
 
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext($1))"
+# The lock is in the same statement; what it writes comes after it, since the one needs the other's row.
 _CLAIM = """
-    WITH moved AS (
-        UPDATE consumer_cursor SET seq = $5 WHERE consumer = $1 AND stream = $2 AND seq = $3 RETURNING 1
+    WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtext('journal:' || $1))),
+    moved AS (
+        UPDATE consumer_cursor SET seq = $5 FROM locked WHERE consumer = $1 AND stream = $2 AND seq = $3 RETURNING 1
     )
     INSERT INTO consumer_journal (consumer, stream, first_seq, last_seq) SELECT $1, $2, $4, $5 FROM moved RETURNING id
 """
@@ -282,7 +284,6 @@ class Consumers:
     async def _claim(self, tx: Tx, messages: Sequence[Message], positions: dict[str, int]) -> None:
         """Move the cursors and write the journal, or learn that somebody else did."""
         connection = await driver(tx)
-        await connection.execute(_LOCK, f"journal:{self.name}")
         at = dict(positions)
         for stream, run in groupby(messages, key=lambda message: message.stream):
             sequences = [message.sequence for message in run]

@@ -12,9 +12,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Message, Receive, Scope, Send
 
 from shared import auth
 from shared.errors import Forbidden, Invalid, PreconditionFailed, PreconditionRequired, TooLarge, Unauthenticated
+from shared.problems import BODY
 from shared.strictjson import NotStrictJson, loads
 from shared.tokens import Caller
 
@@ -67,8 +70,22 @@ def authenticate(request: Request) -> Caller:
 class SecuredRoute(APIRoute):
     """A route that checks caller, scope, parameters and body, in this order, before anything else sees the request.
 
+    A GET route answers HEAD too. It is not among its `methods`, for the API's description would list each twice.
+
     Set on the endpoint function: `body_limit_bytes` to differ from the service's setting.
     """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches({**scope, "method": "GET"} if self._is_head(scope) else scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_head(scope):
+            await super().handle({**scope, "method": "GET"}, receive, _without_body(send))
+        else:
+            await super().handle(scope, receive, send)
+
+    def _is_head(self, scope: Scope) -> bool:
+        return scope.get("method") == "HEAD" and "GET" in (self.methods or ())
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         scope = auth.scope_of(self.endpoint)
@@ -98,6 +115,16 @@ class SecuredRoute(APIRoute):
         return handle
 
 
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        # The answer ends here and not with the body, which a stream of events never would.
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return send_head
+
+
 def _check_query(request: Request, known: set[str], many: set[str]) -> None:
     seen: set[str] = set()
     for name, value in request.query_params.multi_items():
@@ -121,7 +148,7 @@ async def _read_json(request: Request, limit_bytes: int) -> None:
         try:
             request._json = loads(body)
         except NotStrictJson as error:
-            raise MalformedJson(f"the body cannot be read: {error}", field="/") from error
+            raise MalformedJson(f"the body cannot be read: {error}", field=error.pointer or BODY) from error
 
 
 async def _if_match(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -37,7 +39,23 @@ class PageOf(Out, Generic[T]):
     next_cursor: str | None = None
 
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+# Letters and a symbol by their category, and yet empty on the screen: Hangul fillers, Braille without a dot, and a note
+# without a head.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\U0001d159")
+
+
+def _visible(text: str) -> str:
+    if not text or "!" <= text[0] <= "~":
+        return text
+    if any(unicodedata.category(character)[0] in "LNPS" and character not in _BLANK for character in text):
+        return text
+    raise ValueError("it has no visible character")
+
+
+Visible = AfterValidator(_visible)
+"""Of a text: unless empty, it has a letter, digit, punctuation mark or symbol, so that a person can see that it is
+there. What is only spaces, zero-width or formatting characters names nothing and passes for what it is not."""
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), Visible]
 Text = Annotated[str, Field(max_length=20_000)]
 
 

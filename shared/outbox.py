@@ -52,16 +52,22 @@ async def add(tx: Tx, *events: Event) -> None:
     """
     if not events or replaying.get():
         return
-    traceparent = telemetry.traceparent()
+    rows = [row_of(event) for event in events]
     connection = await driver(tx)
-    rows: list[tuple[UUID, str, str, int, bytes]] = []
-    for event in events:
-        event_id = uuid_utils.uuid7()
-        payload = encode(event, event_id=event_id, traceparent=traceparent)
-        if len(payload) > EVENT_BYTES:
-            raise TooLarge(f"what is announced of {event.aggregate_id} may hold at most {EVENT_BYTES} bytes")
-        rows.append((event_id, event.TYPE, event.aggregate_id, event.version, payload))
     if len(rows) == 1:
         await connection.execute(_INSERT, *rows[0])
     else:
         await connection.execute(_INSERT_MANY, *(list(column) for column in zip(*rows, strict=True)))
+
+
+def row_of(event: Event) -> tuple[UUID, str, str, int, bytes]:
+    """The event as the outbox holds it: id, type, aggregate_id, version, payload.
+
+    Raises:
+        TooLarge: the bus would not take it.
+    """
+    event_id = uuid_utils.uuid7()
+    payload = encode(event, event_id=event_id, traceparent=telemetry.traceparent())
+    if len(payload) > EVENT_BYTES:
+        raise TooLarge(f"what is announced of {event.aggregate_id} may hold at most {EVENT_BYTES} bytes")
+    return event_id, event.TYPE, event.aggregate_id, event.version, payload

@@ -45,10 +45,14 @@ _TITLES = {
 }
 
 
+BODY = "body"
+"""What an error of the whole body names, where others have a field's pointer."""
+
+
 class FieldError(BaseModel):
     """What is wrong with one field."""
 
-    field: str = Field(description="JSON Pointer into the body, or the name of a parameter.")
+    field: str = Field(description="JSON Pointer into the body, `body` for all of it, or the name of a parameter.")
     message: str
 
 
@@ -132,7 +136,7 @@ def response_of(error: errors.DomainError) -> Response:
 
 
 def field_errors(details: Any) -> list[dict[str, str]]:
-    """pydantic's errors as fields: JSON Pointers into a body, plain names for parameters."""
+    """pydantic's errors as fields: JSON Pointers into a body (`body` for all of it), plain names for parameters."""
     found = []
     for detail in details:
         location = [str(part) for part in detail["loc"]]
@@ -140,7 +144,7 @@ def field_errors(details: Any) -> list[dict[str, str]]:
             field = ".".join(location[1:])
         else:
             parts = location[1:] if location and location[0] == "body" else location
-            field = "/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts) if parts else "/"
+            field = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts) or BODY
         found.append({"field": field, "message": detail["msg"]})
     return found
 
@@ -160,7 +164,8 @@ def _offered_methods(request: Request) -> list[str]:
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     # Not of every route that matches: /rules/test is no rule of the name "test".
     first = next((route.path for route in routes if route.matches(request.scope)[0] != Match.NONE), None)
-    return sorted({method for route in routes if route.path == first for method in route.methods or ()})
+    offered = {method for route in routes if route.path == first for method in route.methods or ()}
+    return sorted(offered | {"HEAD"} if "GET" in offered else offered)
 
 
 def install(app: FastAPI) -> None:
@@ -173,7 +178,7 @@ def install(app: FastAPI) -> None:
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         fields = field_errors(error.errors())
-        first = fields[0] if fields else {"field": "/", "message": "not valid"}
+        first = fields[0] if fields else {"field": BODY, "message": "not valid"}
         return response_of(errors.Invalid(f"{first['field']}: {first['message']}", errors=fields))
 
     async def on_http(request: Request, error: Exception) -> Response:

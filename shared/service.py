@@ -29,7 +29,7 @@ from shared.http import SecuredRoute, UndeclaredScope
 from shared.leader import Duty, Leader, Signals, keep_doing
 from shared.openapi import describe
 from shared.peers import Peers
-from shared.relay import Relay, StreamLost
+from shared.relay import ROWS_A_ROUND, Relay, StreamLost
 from shared.settings import ServiceSettings
 from shared.tasks import Tasks, forget_done
 from shared.tokens import Signer, Verifier, load_trust
@@ -137,7 +137,8 @@ class Runtime:
                 telemetry.logger().error("relay_halted", error=str(error))
                 await asyncio.sleep(5)
                 continue
-            if published == 0:
+            if published < ROWS_A_ROUND:
+                # What was added since we looked has signalled.
                 await self.signals.wait("outbox", IDLE_POLL_SECONDS)
 
     async def _seal(self) -> None:

@@ -80,13 +80,28 @@ class UnitOfWork:
         async with self.runtime.db.read() as tx:
             return await query(tx)
 
-    async def run(self, use_case: Callable[[Tx], Awaitable[T]], answer: Callable[[T], Response]) -> Response:
+    async def run(
+        self,
+        use_case: Callable[[Tx], Awaitable[T]],
+        answer: Callable[[T], Response],
+        *,
+        at_once: Callable[[Tx], Awaitable[T | None]] | None = None,
+    ) -> Response:
         """Do `use_case` in one transaction and answer what it gave, once for each Idempotency-Key.
+
+        Args:
+            at_once: the same for the usual case, writing with a single statement and so without a transaction around
+                it; it gives None, and has done nothing, when the case is not the usual one.
 
         Raises:
             KeyInProgress: a request with the same key has not finished.
             KeyReused: the key came with another request before.
         """
+        if at_once is not None and self._key is None:
+            async with self.runtime.db.statement() as connection:
+                done = await at_once(connection)
+            if done is not None:
+                return answer(done)
         try:
             async with self.runtime.db.begin() as tx:
                 if self._key is not None:

@@ -71,16 +71,16 @@ async def test_a_refused_request_writes_nothing(ledger: Harness) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
-        (b'{"account":"a","amount":1,"amount":2}', 422, "/"),
-        (b'{"account":"a","amount":NaN}', 422, "/"),
-        (b'{"account":"\\ud800","amount":1}', 422, "/"),
-        (b'{"account":"a\\u0000","amount":1}', 422, "/"),
+        (b'{"account":"a","amount":1,"amount":2}', 422, "/amount"),
+        (b'{"account":"a","amount":NaN}', 422, "/amount"),
+        (b'{"account":"\\ud800","amount":1}', 422, "/account"),
+        (b'{"account":"a\\u0000","amount":1}', 422, "/account"),
         (b'{"account":"a","amount":1,"colour":"red"}', 422, "/colour"),
         (b'{"account":"   ","amount":1}', 422, "/account"),
         (b'{"account":"a"}', 422, "/amount"),
-        (b'{"account":"a","amount":' + b"[" * 40 + b"]" * 40 + b"}", 422, "/"),
-        (b"{", 422, "/"),
-        (b"", 422, "/"),
+        (b'{"account":"a","amount":' + b"[" * 40 + b"]" * 40 + b"}", 422, "/amount" + "/0" * 31),
+        (b"{", 422, "body"),
+        (b"", 422, "body"),
         (b'{"account":"' + b"x" * 2_000_000 + b'","amount":1}', 413, None),
     ],
 )
@@ -263,7 +263,7 @@ async def test_after_a_database_restart_no_caller_meets_an_old_connection(ledger
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     pooled = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1"
-    while await alone.fetchval(pooled, ledger.runtime.db.name):
+    while await alone.fetchval(pooled, ledger.runtime.db.name):  # noqa: ASYNC110  # a server has no event to wait for
         await asyncio.sleep(0.01)
     await alone.close()
     after = [client.post("/v1/entries", json={"account": f"{account}+", "amount": 1}) for account in accounts]

@@ -79,6 +79,7 @@ async def register_asset(body: NewAsset, work: Work) -> Response:
     return await work.run(
         lambda tx: use_cases.register_asset(tx, work.caller, asset),
         lambda result: _shown(result[0], 201 if result[1] else 200),
+        at_once=lambda connection: use_cases.register_new_asset(connection, work.caller, asset),
     )
 
 

@@ -34,7 +34,7 @@ from shared.auth import Caller, requires
 from shared.database import is_outage
 from shared.errors import DomainError, Invalid, TooLarge, Unavailable
 from shared.http import MalformedJson
-from shared.problems import data_error, document_of, field_errors
+from shared.problems import BODY, data_error, document_of, field_errors
 from shared.service import Runtime
 from shared.service import router as make_router
 from shared.strictjson import NotStrictJson, loads
@@ -301,7 +301,7 @@ def _asset_of(line: _Line, subject: str, now: datetime) -> Asset | DomainError:
         body = _validate(loads(line.content))
         return register(uuid_utils.uuid7(), body.declared(), by=subject, at=now)
     except NotStrictJson as error:
-        return MalformedJson(f"the line cannot be read: {error}", field="/")
+        return MalformedJson(f"the line cannot be read: {error}", field=error.pointer or BODY)
     except ValidationError as error:
         fields = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
         return Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)

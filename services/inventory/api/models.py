@@ -26,7 +26,7 @@ from shared.contracts.inventory import (
     RegulatoryScope,
 )
 from shared.contracts.risk import RiskLevel
-from shared.models import In, Name, Out
+from shared.models import In, Name, Out, Visible
 
 
 def _text(length: int) -> Any:
@@ -40,12 +40,12 @@ def _iso_day(value: Any) -> Any:
     return value
 
 
-Label = Annotated[str, _text(200)]
+Label = Annotated[str, _text(200), Visible]
 Address = Annotated[str, _text(2_048)]
 Prose = Annotated[str, _text(8_000)]
 Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=320, pattern=r"^(?:[^@\s]+@[^@\s]+)?$")]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
-Tool = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), Visible]
+Tool = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Visible]
 
 Flag = Annotated[bool, Strict()]
 Day = Annotated[date, BeforeValidator(_iso_day, json_schema_input_type=date)]

@@ -42,25 +42,22 @@ async def register_asset(tx: Tx, caller: Caller, asset: Asset) -> tuple[Known, b
         KeyTaken: the one with its key is another team's.
         ForeignDownstream: it claims an asset of another team as depending on it.
     """
-    demand_ownership(caller, asset.owner_team)
-    await refuse_foreign_downstream(tx, caller, asset.downstream_assets)
     # The one that holds the key may be retired between our two looks; then the key is free and we try again.
     for _ in range(3):
-        if await store.add(tx, asset):
-            await outbox.add(tx, registered(asset))
-            await audit.record(
-                tx,
-                caller,
-                action="asset.registered",
-                target=str(asset.asset_id),
-                detail={"name": asset.name, "asset_type": asset.asset_type.value},
-                owner_team=asset.owner_team,
-            )
-            return Known(asset), True
+        if (new := await register_new_asset(tx, caller, asset)) is not None:
+            return new
         existing = await store.get_by_key(tx, key_of(asset))
         if existing is not None:
             return await _heard_of(tx, caller, existing, asset.registered_date), False
     raise Unavailable("an asset with this key is being retired and registered at this moment")
+
+
+async def register_new_asset(tx: Tx, caller: Caller, asset: Asset) -> tuple[Known, bool] | None:
+    """The same with one statement that writes, so that `tx` need be no transaction; None when there is one with its
+    key."""
+    demand_ownership(caller, asset.owner_team)
+    await refuse_foreign_downstream(tx, caller, asset.downstream_assets)
+    return (Known(asset), True) if await store.add(tx, caller, asset, registered(asset)) else None
 
 
 async def _heard_of(tx: Tx, caller: Caller, existing: Known, at: datetime) -> Known:

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import orjson
 import sqlalchemy as sa
 import sqlalchemy.exc
-from sqlalchemy.dialects.postgresql import insert
 
 from services.inventory.domain.asset import (
     Asset,
@@ -26,8 +26,10 @@ from services.inventory.domain.asset import (
 )
 from services.inventory.store import risk
 from services.inventory.store.schema import LIVING, among, asset_table, change_table, dependency_table, risk_table
+from shared import atomic
 from shared.auth import Caller, visible
 from shared.contracts.inventory import (
+    AssetRegistered,
     AssetType,
     DataClassification,
     DeploymentEnvironment,
@@ -121,18 +123,43 @@ def column_values(asset: Asset, names: Collection[str]) -> dict[str, Any]:
 _FIELDS = tuple(column.name for column in asset_table.columns if column.name != "duplicate_key")
 
 
-async def add(tx: Tx, asset: Asset) -> bool:
-    """Store a new asset with its edges; False, and nothing stored, when a living asset has its key.
+_COLUMNS = ", ".join((*_FIELDS, "duplicate_key"))
+_PLACES = ", ".join(f"${number}" for number in range(1, len(_FIELDS) + 2))
+_UPSTREAM, _DOWNSTREAM = (f"${_FIELDS.index(name) + 1}" for name in ("upstream_assets", "downstream_assets"))
+_ADD = f"""
+    done AS (
+        INSERT INTO asset ({_COLUMNS}) VALUES ({_PLACES})
+        ON CONFLICT (duplicate_key) WHERE lifecycle <> 'retired' DO NOTHING RETURNING asset_id
+    ),
+    edges AS (
+        INSERT INTO dependency (downstream_id, upstream_id, declared_by)
+        SELECT asset_id, unnest({_UPSTREAM}::uuid[]), asset_id FROM done
+        UNION ALL
+        SELECT unnest({_DOWNSTREAM}::uuid[]), asset_id, asset_id FROM done
+    )
+"""  # noqa: S608  # the names of our own columns
 
-    Waits for a twin that is being registered at this moment.
+
+async def add(tx: Tx, caller: Caller, asset: Asset, event: AssetRegistered) -> bool:
+    """Store a new asset with its edges, announce it and audit it; False, and nothing done, when a living asset has its
+    key.
+
+    Waits for a twin that is being registered at this moment. It is one statement, so `tx` need be no transaction.
     """
-    values = column_values(asset, _FIELDS) | {"duplicate_key": key_of(asset)}
-    stmt = insert(asset_table).values(values)
-    stmt = stmt.on_conflict_do_nothing(index_elements=["duplicate_key"], index_where=LIVING)
-    if (await tx.execute(stmt.returning(_asset.asset_id))).first() is None:
-        return False
-    await _add_edges(tx, asset)
-    return True
+    values = column_values(asset, _FIELDS)
+    for name in ("integrity", "sources"):
+        values[name] = orjson.dumps(values[name]).decode()
+    return await atomic.change(
+        tx,
+        _ADD,
+        (*values.values(), key_of(asset)),
+        event=event,
+        caller=caller,
+        action="asset.registered",
+        target=str(asset.asset_id),
+        detail={"name": asset.name, "asset_type": asset.asset_type.value},
+        owner_team=asset.owner_team,
+    )
 
 
 async def save(tx: Tx, before: Asset, after: Asset) -> None:
