@@ -145,6 +145,7 @@ class _Intake:
                     last_seen=alert.last_seen,
                     rule_id=alert.rule_id,
                     title=alert.title,
+                    reported_by=alert.reported_by,
                 )
             )
         return found
@@ -273,6 +274,7 @@ async def _open(tx: Tx, intake: _Intake, opening: _Opening) -> None:
         owner_teams=[owners.get(asset_id) or lead.owner_team for asset_id in affected] or [lead.owner_team],
         session_id=lead.session_id,
         actor=lead.actor,
+        reported_by=lead.reported_by,
         detected_by=lead.rule_id,
         opened_by=OPENED_BY,
         playbook_version=stored.version,
@@ -293,7 +295,7 @@ async def _open(tx: Tx, intake: _Intake, opening: _Opening) -> None:
     whole = change.then(joined).then(collected)
     after = await commit(tx, None, whole, intake.policy, records=records, alert=lead)
     # Automation has the first session from its steps; the rest are extensions.
-    await extend(tx, change.incident, after, intake.policy)
+    await extend(tx, None, after, intake.policy)
 
 
 async def _join(tx: Tx, intake: _Intake, incident_id: UUID, alerts: Sequence[AlertSnapshot]) -> None:
@@ -311,8 +313,7 @@ async def _join(tx: Tx, intake: _Intake, incident_id: UUID, alerts: Sequence[Ale
     )
     after = await commit(tx, before, change.then(collected), intake.policy, records=records)
     intake.incidents[incident_id] = after
-    if before.session_id is not None:
-        await extend(tx, before, after, intake.policy)
+    await extend(tx, before, after, intake.policy)
 
 
 async def _keep(tx: Tx, intake: _Intake) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
+import orjson
+
 from services.incidents.application.announce import announce, subscribers_for
 from services.incidents.application.policy import Policy
 from services.incidents.domain import actions, lifecycle, steps
@@ -105,7 +107,7 @@ async def _start_automation(
                 incident, number, step.run, reason=planned.reason, at=incident.updated_at
             )
         else:
-            acting.append(_action(incident, step, planned, None))
+            acting.append(_action(incident, step, planned))
             continue
         change = change.then(later)
         waiting.extend(later.starting)
@@ -164,16 +166,27 @@ async def _notify(tx: Tx, incident: Incident, step: Step) -> Change:
 
 
 def situation(
-    incident: Incident, step: Step, alert: AlertSnapshot | None, policy: Policy, session_id: str | None = None
+    incident: Incident,
+    step: Step,
+    alert: AlertSnapshot | None,
+    policy: Policy,
+    further: tuple[str, tuple[str, ...]] | None = None,
 ) -> Situation:
-    """What an action of this step may know."""
+    """What an action of this step may know.
+
+    Args:
+        further: the session to act on, with those who named it; if None, the incident's first with all who did.
+    """
+    session_id, reporters = further or (incident.session_id, incident.reporters(incident.session_id))
     return Situation(
         incident_id=incident.id,
         category=incident.category,
         severity=incident.severity,
         title=incident.title,
+        owner_team=incident.owner_team,
         step_number=step.number,
-        session_id=session_id or incident.session_id,
+        session_id=session_id,
+        reporters=reporters,
         actor=incident.actor,
         assets=incident.affected_assets,
         excerpt=alert.excerpt if alert is not None else "",
@@ -184,18 +197,20 @@ def situation(
     )
 
 
-def _action(incident: Incident, step: Step, planned: Plan, session_id: str | None) -> Action:
+def _action(
+    incident: Incident, step: Step, planned: Plan, further: tuple[str, tuple[str, ...]] | None = None
+) -> Action:
     assert step.automation_script is not None
     key = f"incident-{incident.id}-step-{step.number}-run-{step.run}"
-    if session_id is not None:
-        key += f"-session-{hashlib.sha256(session_id.encode()).hexdigest()[:16]}"
+    if further is not None:
+        key += f"-session-{hashlib.sha256(orjson.dumps(further)).hexdigest()[:16]}"
     return Action(
         id=uuid4(),
         incident_id=incident.id,
         step=step.number,
         run=step.run,
         action=step.automation_script,
-        session_id=session_id,
+        session_id=further[0] if further is not None else None,
         key=key,
         status=ActionStatus.QUEUED,
         summary=planned.summary,
@@ -215,27 +230,38 @@ async def _owe(tx: Tx, acting: Sequence[Action]) -> None:
     await tasks.add(tx, kind=PERFORM, key=f"{acting[0].key}/1", payload={"action_ids": action_ids})
 
 
-def extensions(before: Incident, after: Incident, policy: Policy) -> list[Action]:
+def extensions(before: Incident | None, after: Incident, policy: Policy) -> list[Action]:
     """Actions that let session-wide containment reach the sessions which joining alerts brought.
 
     Blocking the first session of an attacker who starts a new one for each attempt would contain nothing. They carry
     on what the step did and settle nothing.
+
+    Args:
+        before: the incident as it was; None when every session is to be contained, as after opening and reopening.
     """
-    further = [session for session in after.sessions if session not in before.sessions and session != after.session_id]
+    known = before.reports if before is not None else ()
     found = []
-    for step in after.steps:
-        if step.automation_script not in actions.SESSION_SCOPED or step.status not in (
-            StepStatus.RUNNING,
-            StepStatus.COMPLETED,
-        ):
-            continue
-        for session in further:
-            planned = actions.plan(step.automation_script, situation(after, step, None, policy, session))
+    for session in after.sessions:
+        new = before is None or session not in before.sessions
+        reporters = tuple(subject for subject in after.reporters(session) if (session, subject) not in known)
+        for step in after.steps:
+            if step.automation_script not in actions.SESSION_SCOPED or step.status not in (
+                StepStatus.RUNNING,
+                StepStatus.COMPLETED,
+            ):
+                continue
+            # A step that this change started has the first session itself; a block knows no reporters.
+            started = before is None or before.step(step.number).run != step.run
+            if (session == after.session_id and started) or not (
+                new or (reporters and step.automation_script is ActionName.REVOKE_SESSION)
+            ):
+                continue
+            planned = actions.plan(step.automation_script, situation(after, step, None, policy, (session, reporters)))
             if isinstance(planned, Plan):
-                found.append(_action(after, step, planned, session))
+                found.append(_action(after, step, planned, (session, reporters)))
     return found
 
 
-async def extend(tx: Tx, before: Incident, after: Incident, policy: Policy) -> None:
+async def extend(tx: Tx, before: Incident | None, after: Incident, policy: Policy) -> None:
     """Owe the extensions of a change."""
     await _owe(tx, extensions(before, after, policy))

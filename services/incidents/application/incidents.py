@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -178,7 +178,7 @@ async def amend(
     incident = await commit(tx, before, change, policy)
     if change.happened("reopened"):
         # Every session of before is contained again, not only the first.
-        await extend(tx, replace(before, sessions=()), incident, policy)
+        await extend(tx, None, incident, policy)
     if change.happenings:
         await _audit(
             tx,

@@ -45,14 +45,24 @@ class NotApplicable:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What an action may know of its incident. `session_id` is the one to act on, the incident's first by default."""
+    """What an action may know of its incident.
+
+    Attributes:
+        owner_team: whose traffic its blocks hold for. Sessions and actors are the sender's words: they count within the
+            sender's own team.
+        session_id: the one to act on, the incident's first by default.
+        reporters: the subjects whose requests named that session. It is revoked for them, for whoever else names a
+            session of that name means another.
+    """
 
     incident_id: UUID
     category: IncidentCategory
     severity: IncidentSeverity
     title: str
+    owner_team: str
     step_number: int
     session_id: str | None
+    reporters: tuple[str, ...]
     actor: str | None
     assets: tuple[UUID, ...]
     excerpt: str
@@ -133,36 +143,40 @@ def _because(situation: Situation) -> str:
 
 
 def _containment(situation: Situation, target_kind: str, target: str) -> Request:
+    body: dict[str, Any] = {
+        "target_kind": target_kind,
+        "target": target,
+        "reason": _because(situation),
+        "expires_at": instant(situation.at + situation.block_for),
+    }
+    if target_kind != "asset":
+        body["team"] = situation.owner_team
     return Request(
         "detection",
         "POST",
         "/v1/containments",
-        {
-            "target_kind": target_kind,
-            "target": target,
-            "reason": _because(situation),
-            "expires_at": instant(situation.at + situation.block_for),
-        },
+        body,
         "detection:respond",
         f"block {target_kind} {target}",
         evidence=f"containment of {target_kind}",
     )
 
 
-def _revocation(situation: Situation, kind: str, value: str) -> Request:
+def _revocation(situation: Situation, session: str, subject: str) -> Request:
     return Request(
         "gateway",
         "POST",
         "/v1/access/revocations",
         {
-            "kind": kind,
-            "value": value,
+            "kind": "session",
+            "value": session,
+            "subject": subject,
             "reason": _because(situation),
             "expires_at": instant(situation.at + situation.block_for),
         },
         "access:respond",
-        f"revoke {kind} {value}",
-        evidence=f"revocation of {kind}",
+        f"revoke session {session} of {subject}",
+        evidence="revocation of session",
     )
 
 
@@ -178,19 +192,23 @@ def _quarantine(situation: Situation, asset: UUID) -> Request:
     )
 
 
-_GATEWAY_SESSION = re.compile(r"[\x21-\x7e]{1,300}")
+_KNOWN_TO_THE_GATEWAY = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 
 
 def _revoke_session(situation: Situation) -> Plan | NotApplicable:
     session = situation.session_id
     if not session:
         return NotApplicable("no session in the alert")
-    # Detection stops the session wherever it enters. The gateway refuses it, too, where it can be one of its own: it
-    # takes none with white space or characters beyond ASCII.
+    # Detection stops the session wherever the team's traffic enters. The gateway refuses it, too, where it can be one
+    # of its own: it has none with control characters.
     block = _containment(situation, "session", session)
-    if not _GATEWAY_SESSION.fullmatch(session):
+    if not _KNOWN_TO_THE_GATEWAY.fullmatch(session):
         return Plan(f"session {session} blocked; it is none of the gateway's", (block,))
-    return Plan(f"session {session} revoked and blocked", (block, _revocation(situation, "session", session)))
+    if not situation.reporters:
+        return Plan(f"session {session} blocked; not revoked, since no alert says whose requests named it", (block,))
+    revocations = (_revocation(situation, session, subject) for subject in situation.reporters)
+    whose = ", ".join(situation.reporters)
+    return Plan(f"session {session} of {whose} revoked and blocked", (block, *revocations))
 
 
 def _block_session(situation: Situation) -> Plan | NotApplicable:
@@ -247,7 +265,7 @@ class EmergencyRule:
     """What an emergency rule stops, and where. The same attack there by another session or actor is the same rule.
 
     It is in force on the incident's assets alone: its words are the sender's, and with them nobody may stop the traffic
-    of other teams. Only an incident without an asset, which then belongs to the whole organisation, has a rule for all.
+    of other teams. Only an incident without an asset that belongs to the whole organisation has a rule for all.
     """
 
     category: IncidentCategory
@@ -268,6 +286,8 @@ def emergency_rule(situation: Situation) -> EmergencyRule | NotApplicable:
     literal = literal_of(situation.excerpt)
     if literal is None:
         return NotApplicable("the excerpt is too short to tell the attack from ordinary text")
+    if situation.owner_team and not situation.assets:
+        return NotApplicable("without an asset a rule would hold for other teams, too; a person decides")
     direction = situation.direction
     # What came in can come in by every way in; what went out or was called is looked for where it was.
     directions = _INWARD if direction is None or direction in _INWARD else (direction,)

@@ -126,7 +126,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """An incident as it stands. `steps` are in order of their numbers, which count from 1."""
+    """An incident as it stands. `steps` are in order of their numbers, which count from 1.
+
+    `reports` are pairs of a session and the subject in whose requests, as alerts told, it was named.
+    """
 
     id: UUID
     version: int
@@ -163,7 +166,12 @@ class Incident:
     reopened_count: int = 0
     evidence_count: int = 0
     evidence_head: str = GENESIS
+    reports: tuple[tuple[str, str], ...] = ()
     steps: tuple[Step, ...] = ()
+
+    def reporters(self, session_id: str | None) -> tuple[str, ...]:
+        """The subjects in whose requests the session was named."""
+        return tuple(subject for session, subject in self.reports if session == session_id)
 
     def step(self, number: int) -> Step:
         """Raises: UnknownStep."""

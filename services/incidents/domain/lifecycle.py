@@ -55,6 +55,7 @@ def open_incident(
     owner_teams: Iterable[str],
     session_id: str | None,
     actor: str | None,
+    reported_by: str = "",
     detected_by: str,
     opened_by: str,
     playbook_version: int,
@@ -63,7 +64,11 @@ def open_incident(
     detected_at: datetime,
     at: datetime,
 ) -> Change:
-    """Open an incident with its playbook's steps, and set in motion what starts at once."""
+    """Open an incident with its playbook's steps, and set in motion what starts at once.
+
+    Args:
+        reported_by: the subject whose request named the session; empty when nobody's did.
+    """
     teams = tuple(dict.fromkeys(team for team in owner_teams if team))
     incident = Incident(
         id=id,
@@ -94,6 +99,7 @@ def open_incident(
         opened_at=at,
         last_alert_at=None,
         updated_at=at,
+        reports=((session_id, reported_by),) if session_id and reported_by else (),
         steps=tuple(
             Step(
                 number=step.step_number,
@@ -140,6 +146,7 @@ class JoiningAlert:
     last_seen: datetime
     rule_id: str
     title: str
+    reported_by: str = ""
 
 
 def join(incident: Incident, alerts: Iterable[JoiningAlert], default: IncidentSeverity, at: datetime) -> Change:
@@ -155,11 +162,18 @@ def join(incident: Incident, alerts: Iterable[JoiningAlert], default: IncidentSe
         return draft.done()
     now = draft.now
     sessions = dict.fromkeys((*now.sessions, *(alert.session_id for alert in joined if alert.session_id)))
+    reports = dict.fromkeys(
+        (
+            *now.reports,
+            *((alert.session_id, alert.reported_by) for alert in joined if alert.session_id and alert.reported_by),
+        )
+    )
     draft.set(
         alert_ids=tuple(dict.fromkeys((*now.alert_ids, *(alert.id for alert in new))))[:ALERT_IDS_KEPT],
         alert_count=now.alert_count + len(new),
         occurrence_count=now.occurrence_count + occurrences,
         sessions=tuple(sessions)[:SESSIONS_KEPT],
+        reports=tuple(reports)[:SESSIONS_KEPT],
         session_id=now.session_id or next(iter(sessions), None),
         actor=now.actor or next((alert.actor for alert in joined if alert.actor), None),
         occurred_at=min(now.occurred_at, *(alert.first_seen for alert in joined)),

@@ -81,6 +81,7 @@ def _row(incident: Incident) -> tuple[dict[str, Any], str]:
     documents = [_step_document(step) for step in incident.steps]
     state = orjson.dumps(row | {"steps": documents}).decode()
     row["steps"] = orjson.dumps(documents).decode()
+    row["reports"] = orjson.dumps(incident.reports).decode()
     row["next_due_at"] = next_due_at(incident)
     return row, state
 
@@ -88,8 +89,9 @@ def _row(incident: Incident) -> tuple[dict[str, Any], str]:
 def from_row(row: Any) -> Incident:
     """An incident from its row, as SQLAlchemy maps it or as asyncpg gives it."""
     values = {name: row[name] for name in _FIELDS}
-    if isinstance(values["steps"], str):
-        values["steps"] = orjson.loads(values["steps"])
+    for name in ("steps", "reports"):
+        if isinstance(values[name], str):
+            values[name] = orjson.loads(values[name])
     # asyncpg's own UUID, a subclass, is what comes; orjson knows only the standard library's.
     values["id"] = UUID(int=values["id"].int)
     for name in ("affected_assets", "alert_ids"):
@@ -108,6 +110,8 @@ def _incident(values: dict[str, Any]) -> Incident:
         values["resolution"] = Resolution(values["resolution"])
     for name in ("affected_assets", "owner_teams", "sessions", "alert_ids"):
         values[name] = tuple(values[name])
+    # Versions of before this was kept have none.
+    values["reports"] = tuple((session, subject) for session, subject in values.get("reports") or ())
     values["steps"] = tuple(_step(document) for document in values["steps"])
     return Incident(**values)
 

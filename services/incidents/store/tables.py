@@ -42,6 +42,8 @@ incident_table = sa.Table(
     sa.Column("session_id", sa.Text),
     sa.Column("actor", sa.Text),
     sa.Column("sessions", ARRAY(sa.Text), nullable=False),
+    # Pairs of a session and the subject in whose requests it was named.
+    sa.Column("reports", JSONB, nullable=False, server_default="[]"),
     sa.Column("detected_by", sa.Text, nullable=False),
     sa.Column("opened_by", sa.Text, nullable=False),
     sa.Column("assigned_to", sa.Text),

@@ -93,6 +93,7 @@ def an_alert(**changed: Any) -> AlertSnapshot:
         "count": 1,
         "first_seen": NOON,
         "last_seen": NOON,
+        "reported_by": "key:chat",
     }
     return AlertSnapshot(**(values | changed))
 

@@ -38,6 +38,11 @@ async def actions_of(incidents: Harness, **filters: Any) -> list[dict[str, Any]]
     return found
 
 
+def revoked(neighbours: Neighbours) -> list[tuple[str, str]]:
+    """Sessions and for whom, as the gateway was asked."""
+    return [(asked.body["value"], asked.body["subject"]) for asked in neighbours.of("gateway")]
+
+
 async def test_an_injection_is_contained_by_machines_alone(incidents: Harness, neighbours: Neighbours) -> None:
     await incidents.deliver(an_alert_raised())
     assert await incidents.do_tasks() == 1
@@ -47,12 +52,14 @@ async def test_an_injection_is_contained_by_machines_alone(incidents: Harness, n
     [block] = neighbours.of("detection", "/v1/containments")
     assert block.subject == "service:incidents"
     assert (block.body["target_kind"], block.body["target"]) == ("session", "session-1")
+    assert block.body["team"] == "payments"
     [revocation] = neighbours.of("gateway")
-    assert (revocation.path, revocation.body["kind"], revocation.body["value"]) == (
-        "/v1/access/revocations",
-        "session",
-        "session-1",
-    )
+    assert revocation.path == "/v1/access/revocations"
+    assert {name: revocation.body[name] for name in ("kind", "value", "subject")} == {
+        "kind": "session",
+        "value": "session-1",
+        "subject": "key:chat",
+    }
     [rule] = neighbours.of("detection", "/v1/rules")
     assert rule.body["detection"] == {
         "type": "regex",
@@ -185,13 +192,63 @@ async def test_further_sessions_of_the_story_are_contained_as_they_appear(
 ) -> None:
     await incidents.deliver(an_alert_raised())
     await incidents.do_tasks()
-    await incidents.deliver(an_alert_raised(session_id="session-2"), an_alert_raised(session_id="session-3"))
+    await incidents.deliver(
+        an_alert_raised(session_id="session-2", reported_by="key:mobile"),
+        an_alert_raised(session_id="session-3", reported_by=""),
+    )
     await incidents.do_tasks()
     blocked = [asked.body["target"] for asked in neighbours.of("detection", "/v1/containments")]
     assert blocked == ["session-1", "session-2", "session-3"]
+    assert revoked(neighbours) == [("session-1", "key:chat"), ("session-2", "key:mobile")]
     incident = await the_incident(incidents)
     assert incident["status"] == "contained"
-    assert [entry["kind"] for entry in incident["timeline"]].count("containment_extended") == 2
+    extended = [entry["summary"] for entry in incident["timeline"] if entry["kind"] == "containment_extended"]
+    assert len(extended) == 2
+    assert "session-3 blocked; not revoked" in extended[1]
+
+
+async def test_a_session_that_others_name_too_is_revoked_for_them_as_they_do(
+    incidents: Harness, neighbours: Neighbours
+) -> None:
+    """Also when the first to name it is not known, as in an incident that a person opened."""
+    alerts = [an_alert_raised(reported_by=reporter) for reporter in ("", "key:chat", "key:chat", "key:mobile")]
+    for alert in alerts:
+        await incidents.deliver(alert)
+    await incidents.do_tasks()
+    assert revoked(neighbours) == [("session-1", "key:chat"), ("session-1", "key:mobile")]
+    incident = await the_incident(incidents)
+    assert "not revoked" in incident["steps"][2]["outcome"]
+    assert incident["sessions"] == ["session-1"]
+    again = await incidents.client("analyst").post(
+        f"/v1/incidents/{incident['incident_id']}/steps/3/retry", json={"reason": "expired"}
+    )
+    assert again.status_code == 200
+    await incidents.do_tasks()
+    assert revoked(neighbours)[2:] == [("session-1", "key:chat"), ("session-1", "key:mobile")]
+
+
+async def test_sessions_that_appear_together_are_all_contained(incidents: Harness, neighbours: Neighbours) -> None:
+    """In one batch, at the opening and when the first session becomes known later."""
+    both = [an_alert_raised(session_id=f"s{n}", reported_by=f"key:{n}") for n in (1, 2)]
+    await incidents.deliver(*both, together=True)
+    await incidents.deliver(an_alert_raised(session_id=None, actor="trudy"))
+    later = [an_alert_raised(session_id=f"s{n}", actor="trudy", reported_by=f"key:{n}") for n in (3, 4)]
+    await incidents.deliver(*later, together=True)
+    await incidents.do_tasks()
+    assert sorted(revoked(neighbours)) == [(f"s{n}", f"key:{n}") for n in (1, 2, 3, 4)]
+
+
+async def test_an_incident_by_hand_blocks_within_its_team_and_revokes_for_nobody(
+    incidents: Harness, neighbours: Neighbours
+) -> None:
+    for team, session in (("payments", "s1"), (None, "s2")):
+        body = {"category": "prompt_injection_exploitation", "session_id": session, "owner_team": team}
+        answer = await incidents.client("analyst").post("/v1/incidents", json=body)
+        assert answer.status_code == 201, answer.text
+    await incidents.do_tasks()
+    blocks = neighbours.of("detection", "/v1/containments")
+    assert sorted((block.body["target"], block.body["team"]) for block in blocks) == [("s1", "payments"), ("s2", "")]
+    assert neighbours.of("gateway") == []
 
 
 async def test_a_person_overtakes_automation_that_cannot_get_through(

@@ -120,6 +120,42 @@ async def test_alerts_of_two_teams_without_an_asset_are_never_one_incident(
     assert sorted((one["owner_team"], one["alert_count"]) for one in found) == [("claims", 3), ("payments", 3)]
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_alerts_about_assets_of_two_teams_are_never_one_incident(incidents: Harness, together: bool) -> None:
+    """Whatever session and actor the senders name, and though one asset's alerts join whoever its owner is by then."""
+    places: list[dict[str, Any]] = [
+        {"asset_id": ASSET, "owner_team": "payments"},
+        {"asset_id": uuid4(), "owner_team": "claims"},
+        {"asset_id": None, "owner_team": "claims"},
+        {"asset_id": None, "owner_team": ""},
+        {"asset_id": uuid4(), "owner_team": ""},
+    ]
+    await incidents.deliver(*(an_alert_raised(**place) for place in places * 2), together=together)
+    found = await incidents_of(incidents)
+    assert sorted((one["owner_team"], one["alert_count"]) for one in found) == [
+        ("", 2),
+        ("", 2),
+        ("claims", 2),
+        ("claims", 2),
+        ("payments", 2),
+    ]
+
+
+async def test_an_incident_by_hand_takes_no_alert_of_another_team(incidents: Harness) -> None:
+    body = {"category": "prompt_injection_exploitation", "session_id": "session-1", "actor": "mallory"}
+    mine = await incidents.client("analyst", teams=["claims"]).post("/v1/incidents", json=body)
+    assert mine.status_code == 201, mine.text
+    now = datetime.now(UTC)
+    for team in ("payments", "claims", ""):
+        await incidents.deliver(an_alert_raised(asset_id=None, owner_team=team, first_seen=now, last_seen=now))
+    found = {(one["opened_by"], one["owner_team"]): one["alert_count"] for one in await incidents_of(incidents)}
+    assert found == {
+        ("alice", "claims"): 1,
+        ("service:incidents", "payments"): 1,
+        ("service:incidents", ""): 1,
+    }
+
+
 async def test_a_new_story_after_the_window_takes_the_keys_over(incidents: Harness) -> None:
     late = {"first_seen": NOON + minutes(90), "last_seen": NOON + minutes(90)}
     await incidents.deliver(an_alert_raised(), an_alert_raised(**late), an_alert_raised(**late))
