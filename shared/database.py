@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -173,3 +175,35 @@ async def driver(tx: Tx) -> asyncpg.Connection[Any]:
     if adapter._transaction is None and not adapter._connection.is_closed():
         await adapter._start_transaction()
     return adapter._connection  # type: ignore[no-any-return]  # SQLAlchemy types every driver's connection as Any
+
+
+async def write_together(tx: Tx, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
+    """Do several statements that write in one round trip, each as a common table expression of one.
+
+    They see the same snapshot and not one another's effects, in no certain order: no row may be two statements' to
+    write.
+
+    Args:
+        statements: (SQL with $1, $2, ..., its values) each.
+    """
+    if not statements:
+        return
+    values = [value for _, own in statements for value in own]
+    sql = _joined(tuple((statement, len(own)) for statement, own in statements))
+    await (await driver(tx)).execute(sql, *values)
+
+
+@lru_cache(maxsize=256)
+def _joined(statements: tuple[tuple[str, int], ...]) -> str:
+    """The same statements as one, their parameters numbered on."""
+    if len(statements) == 1:
+        return statements[0][0]
+    parts, before = [], 0
+    for number, (statement, count) in enumerate(statements):
+        parts.append(f"part_{number} AS ({_numbered_on(statement, before)})")
+        before += count
+    return f"WITH {', '.join(parts)} SELECT"
+
+
+def _numbered_on(statement: str, by: int) -> str:
+    return re.sub(r"\$(\d+)", lambda place: f"${int(place[1]) + by}", statement)

@@ -5,6 +5,7 @@ Nothing else publishes. See docs/decisions/0003-one-writer-streams.md for why th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from sqlalchemy.dialects.postgresql import BYTEA, TIMESTAMP
 from shared import telemetry
 from shared.backbone import metadata
 from shared.contracts.envelope import Event, encode
-from shared.database import Tx, driver
+from shared.database import Tx, write_together
 from shared.errors import TooLarge
 
 outbox_table = sa.Table(
@@ -50,14 +51,17 @@ async def add(tx: Tx, *events: Event) -> None:
 
     Take the aggregate's row lock before you call this: then the outbox's order is the order of versions.
     """
+    await write_together(tx, insertion(events))
+
+
+def insertion(events: Sequence[Event]) -> list[tuple[str, Sequence[object]]]:
+    """What `add` does, as statements for `write_together` with others; none when there is nothing to announce."""
     if not events or replaying.get():
-        return
+        return []
     rows = [row_of(event) for event in events]
-    connection = await driver(tx)
     if len(rows) == 1:
-        await connection.execute(_INSERT, *rows[0])
-    else:
-        await connection.execute(_INSERT_MANY, *(list(column) for column in zip(*rows, strict=True)))
+        return [(_INSERT, rows[0])]
+    return [(_INSERT_MANY, [list(column) for column in zip(*rows, strict=True)])]
 
 
 def row_of(event: Event) -> tuple[UUID, str, str, int, bytes]:

@@ -118,19 +118,21 @@ class _Desk:
             self._dependents |= await dossiers.dependents(self._tx, self._watched | {asset_id})
         return self._dependents[asset_id]
 
-    async def _write(self) -> None:
+    async def _write(self, *, last: bool = False) -> None:
+        self._assessments += self._unwritten
         await dossiers.save(
-            self._tx, [(before, self._dossiers[key]) for key, before in self._before.items()], self._unwritten
+            self._tx,
+            [(before, self._dossiers[key]) for key, before in self._before.items()],
+            self._unwritten,
+            [assessment.completed() for assessment in self._assessments] if last else (),
         )
         # Not emptied: one that is being assessed right now will differ again from what was just written.
         self._before = {key: dossiers.kept(self._dossiers[key]) for key in self._before}
-        self._assessments += self._unwritten
         self._unwritten = []
 
     async def put_back(self) -> None:
         """Write what changed and announce the assessments."""
-        await self._write()
-        await outbox.add(self._tx, *(assessment.completed() for assessment in self._assessments))
+        await self._write(last=True)
 
 
 async def assess_what_changed(tx: Tx, batch: Sequence[Received[Any]]) -> None:

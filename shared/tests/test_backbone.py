@@ -1,12 +1,17 @@
 """Promises of the backbone that every service relies on, each on a real PostgreSQL."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
+from starlette.responses import Response, StreamingResponse
 
 from shared import audit, migrate
+from shared.auth import PUBLIC, requires
 from shared.consumer import Fenced
 from shared.http import UndeclaredScope
 from shared.service import create_app, router
@@ -75,8 +80,15 @@ async def test_a_refused_request_writes_nothing(ledger: Harness) -> None:
         (b'{"account":"a","amount":NaN}', 422, "/amount"),
         (b'{"account":"\\ud800","amount":1}', 422, "/account"),
         (b'{"account":"a\\u0000","amount":1}', 422, "/account"),
+        (b'{"amount":1,"account":{"a/b":[1,{"c":NaN}]}}', 422, "/account/a~1b/1/c"),
+        (b'{"amount":1,"account":{"x":1,"y":{"x":2},"y":3}}', 422, "/account/y"),
+        (b'{"amount":1 "account":"a"}', 422, "/amount"),
+        (b'{"amount":1,', 422, "body"),
+        (b'{"account":"' + b"x" * 70_000 + b'","amount":NaN}', 422, "body"),
         (b'{"account":"a","amount":1,"colour":"red"}', 422, "/colour"),
         (b'{"account":"   ","amount":1}', 422, "/account"),
+        ('{"account":"\u200b\u2060\u00ad","amount":1}'.encode(), 422, "/account"),
+        ('{"account":" \u3164","amount":1}'.encode(), 422, "/account"),
         (b'{"account":"a"}', 422, "/amount"),
         (b'{"account":"a","amount":' + b"[" * 40 + b"]" * 40 + b"}", 422, "/amount" + "/0" * 31),
         (b"{", 422, "body"),
@@ -92,6 +104,43 @@ async def test_bad_bodies_are_refused_with_the_field_named(
     if field is not None:
         assert field in [error["field"] for error in answer.json()["errors"]]
     assert await count(ledger, entry_table) == 0
+
+
+async def test_a_name_may_be_a_single_sign_of_any_script(ledger: Harness) -> None:
+    for account in ("\u200bé", "한", "🦊", "-", "\u0301a"):
+        answer = await ledger.client().post("/v1/entries", json={"account": account, "amount": 1})
+        assert (answer.status_code, answer.json().get("account")) == (201, account)
+
+
+async def test_head_is_answered_as_get_is_and_is_not_in_the_description(ledger: Harness) -> None:
+    client = ledger.client()
+    whole, head = await client.get("/v1/entries"), await client.head("/v1/entries")
+    assert (head.status_code, head.content, head.headers) == (200, b"", whole.headers)
+    assert (await ledger.client(scopes=["risk:read"]).head("/v1/entries")).status_code == 403
+    refused = await client.put("/v1/entries")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert set(ledger.app.openapi()["paths"]["/v1/entries"]) == {"get", "post"}
+
+
+async def test_head_of_an_endless_answer_ends() -> None:
+    stream = router("/stream", "stream")
+
+    @stream.get("")
+    @requires(PUBLIC)
+    async def events() -> Response:
+        async def tick() -> AsyncIterator[bytes]:
+            while True:
+                yield b"tick"
+                await asyncio.sleep(0)
+
+        return StreamingResponse(tick(), media_type="text/event-stream")
+
+    app = FastAPI(routes=stream.routes)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        async with asyncio.timeout(5):
+            answer = await client.head("/stream")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 async def test_other_media_types_and_unknown_parameters_are_refused(ledger: Harness) -> None:

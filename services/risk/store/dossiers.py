@@ -19,8 +19,10 @@ from services.risk.domain.adjustments import AlertSignal, IncidentSignal
 from services.risk.domain.assessment import Assessment, Standing
 from services.risk.domain.dossier import AcceptanceCopy, AssetCopy, ControlCopy, Dossier
 from services.risk.domain.formula import Subject
+from shared import outbox
+from shared.contracts.envelope import Event
 from shared.contracts.risk import RiskLevel
-from shared.database import Tx, driver
+from shared.database import Tx, driver, write_together
 
 MOST_DEPENDENTS = 1_000
 """Dependents are counted up to here: their weight is logarithmic, and a hub of the whole estate must not stop us."""
@@ -224,20 +226,34 @@ async def dependents(tx: Tx, asset_ids: Collection[UUID]) -> dict[UUID, int]:
     return found
 
 
-async def save(tx: Tx, changes: Sequence[tuple[Dossier, Dossier]], assessments: Sequence[Assessment]) -> None:
-    """Write what differs between each (before, after), and the assessments made."""
-    connection = await driver(tx)
+Write = tuple[str, Sequence[object]]
+"""A statement and its values, for `write_together`."""
+
+
+async def save(
+    tx: Tx,
+    changes: Sequence[tuple[Dossier, Dossier]],
+    assessments: Sequence[Assessment],
+    announced: Sequence[Event] = (),
+) -> None:
+    """Write what differs between each (before, after), and the assessments made; announce events. One round trip."""
+    writes: list[Write] = []
     if assessments:
-        await connection.execute(_ADD_ASSESSMENTS, *_columns(_assessment_row(entry) for entry in assessments))
+        writes.append((_ADD_ASSESSMENTS, _columns(_assessment_row(entry) for entry in assessments)))
     assets = [_asset_row(after) for before, after in changes if _asset_differs(before, after)]
     if assets:
-        await connection.execute(_SAVE_ASSETS, *_columns(assets))
-    await _save_edges(connection, changes)
-    await _save_each(connection, changes, lambda d: d.controls, _SAVE_CONTROLS, _DROP_CONTROLS)
-    await _save_each(connection, changes, lambda d: d.acceptances, _SAVE_ACCEPTANCES, _DROP_ACCEPTANCES)
-    await _save_each(connection, changes, lambda d: d.alerts, _SAVE_ALERTS, _DROP_ALERTS)
-    await _save_incidents(connection, changes)
-    await _move_cells(connection, changes)
+        writes.append((_SAVE_ASSETS, _columns(assets)))
+    writes += _edges(changes)
+    writes += _each(changes, lambda d: d.controls, _SAVE_CONTROLS, _DROP_CONTROLS)
+    writes += _each(changes, lambda d: d.acceptances, _SAVE_ACCEPTANCES, _DROP_ACCEPTANCES)
+    writes += _each(changes, lambda d: d.alerts, _SAVE_ALERTS, _DROP_ALERTS)
+    writes += _incidents(changes)
+    cells = _cells(changes)
+    if cells:
+        writes.append((_MOVE_CELLS, _columns(cells)))
+    await write_together(tx, [*writes, *outbox.insertion(announced)])
+    if any(count < 0 for *_, count, _residual in cells):
+        await (await driver(tx)).execute(_DROP_CELLS)
 
 
 def _columns(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
@@ -336,7 +352,7 @@ def _assessment_row(entry: Assessment) -> tuple[Any, ...]:
     )
 
 
-async def _save_edges(connection: Any, changes: Sequence[tuple[Dossier, Dossier]]) -> None:
+def _edges(changes: Sequence[tuple[Dossier, Dossier]]) -> list[Write]:
     gone, new = [], []
     for before, after in changes:
         if after.copy is None or after.copy is before.copy:
@@ -344,39 +360,29 @@ async def _save_edges(connection: Any, changes: Sequence[tuple[Dossier, Dossier]
         known = before.copy.edges if before.copy else frozenset()
         gone += [(*edge, after.asset_id) for edge in known - after.copy.edges]
         new += [(*edge, after.asset_id) for edge in after.copy.edges - known]
-    if gone:
-        await connection.execute(_DROP_EDGES, *_columns(gone))
-    if new:
-        await connection.execute(_SAVE_EDGES, *_columns(new))
+    return [(sql, _columns(rows)) for sql, rows in ((_DROP_EDGES, gone), (_SAVE_EDGES, new)) if rows]
 
 
-async def _save_each(
-    connection: Any,
+def _each(
     changes: Sequence[tuple[Dossier, Dossier]],
     entries: Callable[[Dossier], Mapping[UUID, Any]],
     save_sql: str,
     drop_sql: str,
-) -> None:
+) -> list[Write]:
     new, gone = [], []
     for before, after in changes:
         known, now = entries(before), entries(after)
         new += [_values(entry) for key, entry in now.items() if known.get(key) is not entry]
-        gone += [key for key in known if key not in now]
-    if gone:
-        await connection.execute(drop_sql, gone)
-    if new:
-        await connection.execute(save_sql, *_columns(new))
+        gone += [(key,) for key in known if key not in now]
+    return [(sql, _columns(rows)) for sql, rows in ((drop_sql, gone), (save_sql, new)) if rows]
 
 
-async def _save_incidents(connection: Any, changes: Sequence[tuple[Dossier, Dossier]]) -> None:
+def _incidents(changes: Sequence[tuple[Dossier, Dossier]]) -> list[Write]:
     new, gone = [], []
     for before, after in changes:
         new += [_values(i) for key, i in after.incidents.items() if before.incidents.get(key) is not i]
         gone += [(key, before.asset_id) for key in before.incidents if key not in after.incidents]
-    if gone:
-        await connection.execute(_DROP_INCIDENTS, *_columns(gone))
-    if new:
-        await connection.execute(_SAVE_INCIDENTS, *_columns(new))
+    return [(sql, _columns(rows)) for sql, rows in ((_DROP_INCIDENTS, gone), (_SAVE_INCIDENTS, new)) if rows]
 
 
 def _values(entry: Any) -> tuple[Any, ...]:
@@ -384,7 +390,8 @@ def _values(entry: Any) -> tuple[Any, ...]:
     return tuple(getattr(entry, name) for name in entry.__slots__)
 
 
-async def _move_cells(connection: Any, changes: Sequence[tuple[Dossier, Dossier]]) -> None:
+def _cells(changes: Sequence[tuple[Dossier, Dossier]]) -> list[tuple[Any, ...]]:
+    """By how much each cell of the portfolio changes."""
     assets: Counter[tuple[Any, ...]] = Counter()
     residuals: dict[tuple[Any, ...], Decimal] = defaultdict(Decimal)
     for before, after in changes:
@@ -393,8 +400,4 @@ async def _move_cells(connection: Any, changes: Sequence[tuple[Dossier, Dossier]
             if place is not None and dossier.standing is not None:
                 assets[place] += sign
                 residuals[place] += sign * dossier.standing.residual
-    moved = [(*place, assets[place], residuals[place]) for place in residuals if assets[place] or residuals[place]]
-    if moved:
-        await connection.execute(_MOVE_CELLS, *_columns(moved))
-        if any(assets[place] < 0 for place in assets):
-            await connection.execute(_DROP_CELLS)
+    return [(*place, assets[place], residuals[place]) for place in residuals if assets[place] or residuals[place]]
