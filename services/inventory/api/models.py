@@ -7,8 +7,9 @@ from operator import attrgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, Strict, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
 
+from services.inventory.domain.address import address
 from services.inventory.domain.asset import (
     DECLARABLE,
     AttributeSource,
@@ -41,7 +42,8 @@ def _iso_day(value: Any) -> Any:
 
 
 Label = Annotated[str, _text(200), Visible]
-Address = Annotated[str, _text(2_048)]
+Address = Annotated[str, _text(2_048), AfterValidator(address)]
+ModelName = Annotated[str, _text(2_048), Visible]
 Prose = Annotated[str, _text(8_000)]
 Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=320, pattern=r"^(?:[^@\s]+@[^@\s]+)?$")]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), Visible]
@@ -91,7 +93,7 @@ class NewAsset(In):
     deployment_env: DeploymentEnvironment = DeploymentEnvironment.DEVELOPMENT
     regulatory_scope: Scopes = ()
     model_provider: Label | None = None
-    model_name: Address | None = None
+    model_name: ModelName | None = None
     model_version: Label | None = None
     is_self_hosted: Flag = False
     parameter_count: Label | None = None
@@ -127,7 +129,7 @@ class AssetChange(In):
     deployment_env: DeploymentEnvironment | None = None
     regulatory_scope: Scopes | None = None
     model_provider: Label | None = None
-    model_name: Address | None = None
+    model_name: ModelName | None = None
     model_version: Label | None = None
     is_self_hosted: Flag | None = None
     parameter_count: Label | None = None

@@ -140,6 +140,12 @@ async def test_a_retired_asset_frees_its_key(inventory: Harness) -> None:
         (a_body(last_security_review=0), "/last_security_review"),
         (a_body(integrity=[{"path": "a", "algorithm": "crc32", "digest": "00"}]), "/integrity/0/algorithm"),
         (a_body(name="x" * 301), "/name"),
+        (a_body(name="\u200b\u00a0\u2060"), "/name"),
+        (a_body(name="\u3164"), "/name"),
+        (a_body(owner_team="\u200b"), "/owner_team"),
+        (a_body(authorized_tools=["search", "\u200d"]), "/authorized_tools/1"),
+        (a_body(source_url="javascript:alert(1)"), "/source_url"),
+        (a_body(api_endpoint="data:text/html,x"), "/api_endpoint"),
         (a_body(asset_type="api_credential", source_url="sk-proj-" + "a1" * 20), "/source_url"),
     ],
 )
