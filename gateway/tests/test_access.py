@@ -541,6 +541,21 @@ async def test_with_the_database_away_known_keys_go_on_for_a_while_and_then_nobo
 
 async def test_a_method_that_a_path_has_not_is_answered_with_all_that_it_has(gateway: Gateway) -> None:
     admin = await gateway.key("admin")
-    for path, allowed in (("/v1/access/keys", "GET, POST"), ("/v1/access/keys/abc", "DELETE, GET")):
+    for path, allowed in (("/v1/access/keys", "GET, HEAD, POST"), ("/v1/access/keys/abc", "DELETE, GET, HEAD")):
         reply = await gateway.call("PUT", path, admin)
         assert (reply.status, reply.headers["Allow"]) == (405, allowed)
+
+
+async def test_head_is_answered_as_get_is_without_the_body(gateway: Gateway) -> None:
+    admin = await gateway.key("admin")
+    for path in ("/v1/access/keys", "/v1/access/me", "/livez"):
+        whole, head = await gateway.get(path, admin), await gateway.call("HEAD", path, admin)
+        assert (head.status, head.body) == (200, b""), path
+        assert head.headers["Content-Type"] == whole.headers["Content-Type"]
+        assert head.headers["Content-Length"] == str(len(whole.body))
+    assert (await gateway.call("HEAD", "/v1/access/keys")).status == 401
+    assert (await gateway.call("HEAD", "/v1/access/keys", await gateway.key("viewer"))).status == 403
+    missing = await gateway.call("HEAD", "/v1/access/keys/abc", admin)
+    assert (missing.status, missing.body) == (404, b"")
+    refusal = await gateway.call("HEAD", "/v1/access/keys/abc/rotate", admin)
+    assert (refusal.status, refusal.headers["Allow"]) == (405, "POST")

@@ -16,6 +16,7 @@ from services.governance.domain.documents import Line, Mappings
 from services.governance.shipped import library
 from services.governance.store import assets
 from shared.errors import PreconditionFailed
+from shared.models import Visible
 from shared.work import UnitOfWork
 
 # pydantic reads more than ISO 8601: numbers, and digits in text, as seconds since 1970. What we write is what we read.
@@ -48,7 +49,7 @@ Moment = Annotated[
 ]
 Flag = Annotated[bool, Strict()]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4_000)]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000), Visible]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, max_length=300)]
 
 
