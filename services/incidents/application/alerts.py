@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from services.incidents.application.change import commit, extend
+from services.incidents.application.change import ITSELF, commit, extend
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.incident import ENDED, Change, Incident
@@ -24,7 +24,6 @@ from shared.contracts.detection import AlertSnapshot, Disposition
 from shared.contracts.incidents import IncidentCategory
 from shared.database import Tx
 
-OPENED_BY = "service:incidents"
 _INCIDENTS = UUID("5f0c3c8e-6a39-4f0e-8f6e-0d3a86d7b5a4")
 _NO_INCIDENT = frozenset({Disposition.FALSE_POSITIVE, Disposition.BENIGN, Disposition.DUPLICATE})
 
@@ -276,7 +275,7 @@ async def _open(tx: Tx, intake: _Intake, opening: _Opening) -> None:
         actor=lead.actor,
         reported_by=lead.reported_by,
         detected_by=lead.rule_id,
-        opened_by=OPENED_BY,
+        opened_by=ITSELF.subject,
         playbook_version=stored.version,
         playbook_author=stored.author,
         occurred_at=min(alert.first_seen for alert in alerts),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
-from services.incidents.application.change import PERFORM, commit
+from services.incidents.application.change import PERFORM, Deed, commit
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.evidence import Record
@@ -192,10 +192,11 @@ async def retry(tx: Tx, caller: Caller, action_id: UUID, policy: Policy, at: dat
         step = incident.step(action.step)
         if step.run != action.run or step.status is not StepStatus.FAILED:
             raise ActionNotRetried(f"step {action.step} has moved on; it is {step.status}")
-        await commit(tx, incident, steps.retry_step(incident, action.step, by=caller.subject, at=at), policy)
+        again = steps.retry_step(incident, action.step, by=caller.subject, at=at)
+        await commit(tx, incident, again, policy, deed=Deed(caller, "step.retried", {"step": action.step}))
     else:
-        again = replace(action, status=ActionStatus.RETRYING, finished_at=None)
-        await store.put(tx, again, only_from=frozenset({action.status}))
+        queued = replace(action, status=ActionStatus.RETRYING, finished_at=None)
+        await store.put(tx, queued, only_from=frozenset({action.status}))
         await tasks.add(
             tx,
             kind=PERFORM,

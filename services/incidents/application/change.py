@@ -1,4 +1,4 @@
-"""How a change of an incident becomes lasting: the row, its timeline, what is announced, and the automation it starts.
+"""How a change of an incident becomes lasting: row, timeline, audit, what is announced, the automation it starts.
 
 Everything goes through `commit`, so that no path can forget one of them.
 """
@@ -6,9 +6,10 @@ Everything goes through `commit`, so that no path can forget one of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -24,11 +25,22 @@ from services.incidents.store import actions as action_store
 from services.incidents.store import incidents as store
 from services.incidents.store import rules
 from services.incidents.store.actions import Action, ActionStatus, Sent
-from shared import tasks
+from shared import audit, tasks
+from shared.auth import Caller
 from shared.contracts.detection import AlertSnapshot
 from shared.database import Tx
 
 PERFORM = "action.perform"
+ITSELF = Caller("service:incidents", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A change as the audit tells it of a person."""
+
+    caller: Caller
+    action: str
+    detail: Mapping[str, Any]
 
 
 async def commit(
@@ -37,6 +49,7 @@ async def commit(
     change: Change,
     policy: Policy,
     *,
+    deed: Deed | None = None,
     records: Sequence[Record] = (),
     alert: AlertSnapshot | None = None,
 ) -> Incident:
@@ -44,6 +57,7 @@ async def commit(
 
     Args:
         before: the incident as it was, its row locked by `tx`; None for a new one.
+        deed: what a person did; None when this service did it by itself, which the audit then says.
         records: evidence that the change added.
         alert: the alert that opened the incident, where it is at hand.
 
@@ -54,7 +68,9 @@ async def commit(
         return change.incident
     change, acting = await _start_automation(tx, before, change, policy, alert)
     incident = change.incident
-    await store.save(tx, change, records, new=before is None)
+    deed = deed or _of_itself(before, change)
+    entry = audit.row_of(deed.caller, deed.action, str(incident.id), deed.detail, incident.owner_team)
+    await store.save(tx, change, records, entry, new=before is None)
     await _owe(tx, acting)
     if before is not None:
         await _settle_keys(tx, before, incident)
@@ -63,6 +79,20 @@ async def commit(
                 await action_store.cancel_unfinished(tx, incident.id, was.number, was.run, incident.updated_at)
     await announce(tx, before, change)
     return incident
+
+
+def _of_itself(before: Incident | None, change: Change) -> Deed:
+    """One entry for everything that automation, the clock or another service's news changed at once."""
+    happenings = change.happenings
+    detail = {
+        "version": change.incident.version,
+        "what": sorted({happening.kind for happening in happenings}),
+        "by": sorted({str(happening.detail["by"]) for happening in happenings}),
+        "steps": sorted({happening.step for happening in happenings if happening.step is not None}),
+        "status": change.incident.status,
+        "severity": change.incident.severity,
+    }
+    return Deed(ITSELF, "incident.opened" if before is None else "incident.changed", detail)
 
 
 def _overtaken(was: Step, now: Step) -> bool:

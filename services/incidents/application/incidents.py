@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from services.incidents.application.change import commit, extend
+from services.incidents.application.change import Deed, commit, extend
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.evidence import Record
@@ -17,7 +16,6 @@ from services.incidents.domain.joining import join_keys
 from services.incidents.domain.lifecycle import Piece
 from services.incidents.store import assets, playbooks
 from services.incidents.store import incidents as store
-from shared import audit
 from shared.auth import Caller
 from shared.contracts.incidents import IncidentCategory, IncidentSeverity, IncidentStatus
 from shared.database import Tx
@@ -84,11 +82,8 @@ async def open_by_hand(
     )
     if wanted.session_id or wanted.actor:
         await _claim(tx, wanted, teams, id)
-    incident = await commit(tx, None, change, policy)
-    await _audit(
-        tx, caller, incident, "incident.opened", {"category": incident.category, "severity": incident.severity}
-    )
-    return incident
+    detail = {"category": wanted.category, "severity": change.incident.severity}
+    return await commit(tx, None, change, policy, deed=Deed(caller, "incident.opened", detail))
 
 
 async def _owners(tx: Tx, caller: Caller, wanted: NewIncident) -> list[str]:
@@ -175,18 +170,11 @@ async def amend(
             resolution=wanted.resolution,
         )
         change = change.then(moved)
-    incident = await commit(tx, before, change, policy)
+    detail = {"what": sorted({happening.kind for happening in change.happenings}), "reason": wanted.reason}
+    incident = await commit(tx, before, change, policy, deed=Deed(caller, "incident.changed", detail))
     if change.happened("reopened"):
         # Every session of before is contained again, not only the first.
         await extend(tx, None, incident, policy)
-    if change.happenings:
-        await _audit(
-            tx,
-            caller,
-            incident,
-            "incident.changed",
-            {"what": sorted({happening.kind for happening in change.happenings}), "reason": wanted.reason},
-        )
     return incident
 
 
@@ -225,9 +213,7 @@ async def retry_step(
 async def _step_changed(
     tx: Tx, caller: Caller, before: Incident, change: Change, number: int, action: str, policy: Policy
 ) -> Incident:
-    incident = await commit(tx, before, change, policy)
-    await _audit(tx, caller, incident, action, {"step": number})
-    return incident
+    return await commit(tx, before, change, policy, deed=Deed(caller, action, {"step": number}))
 
 
 async def add_evidence(
@@ -236,10 +222,9 @@ async def add_evidence(
     """Append to the incident's evidence; also to that of a closed one, for evidence comes late."""
     before = await store.lock(tx, incident_id, caller)
     change, records = lifecycle.collect(before, [piece], by=caller.subject, at=at)
-    incident = await commit(tx, before, change, policy, records=records)
     detail = {"evidence_id": str(piece.id), "sequence": records[0].sequence, "hash": records[0].hash}
-    await _audit(tx, caller, incident, "evidence.added", detail)
-    return incident, records[0]
+    deed = Deed(caller, "evidence.added", detail)
+    return await commit(tx, before, change, policy, deed=deed, records=records), records[0]
 
 
 async def take_owners(tx: Tx, changed: Mapping[UUID, str], policy: Policy, at: datetime) -> None:
@@ -248,9 +233,3 @@ async def take_owners(tx: Tx, changed: Mapping[UUID, str], policy: Policy, at: d
         known = await assets.owners(tx, before.affected_assets)
         teams = [known[asset_id] for asset_id in before.affected_assets if asset_id in known]
         await commit(tx, before, lifecycle.own(before, teams, by="inventory", at=at), policy)
-
-
-async def _audit(tx: Tx, caller: Caller, incident: Incident, action: str, detail: dict[str, Any]) -> None:
-    await audit.record(
-        tx, caller, action=action, target=str(incident.id), detail=detail, owner_team=incident.owner_team
-    )

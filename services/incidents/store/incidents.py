@@ -201,7 +201,7 @@ _PLACES = ", ".join(f"${place}" for place in range(1, len(_COLUMNS) + 1))
 _ASSIGNMENTS = ", ".join(f"{name} = ${place}" for place, name in enumerate(_COLUMNS, start=1) if name != "id")
 _REST = len(_COLUMNS)
 _ID, _VERSION, _AT = (f"${_COLUMNS.index(name) + 1}" for name in ("id", "version", "updated_at"))
-# Row, version, timeline and evidence in one statement: each would cost a round trip, and opening is waited for.
+# Row, version, timeline, audit and evidence in one statement: each would cost a round trip, and opening is waited for.
 _TAIL = f"""
     , kept AS (
         INSERT INTO incident_version (incident_id, version, at, state) VALUES ({_ID}, {_VERSION}, {_AT}, ${_REST + 1})
@@ -211,6 +211,9 @@ _TAIL = f"""
         FROM unnest(${_REST + 2}::text[], ${_REST + 3}::text[], ${_REST + 4}::text[], ${_REST + 5}::integer[],
                     ${_REST + 6}::jsonb[]) WITH ORDINALITY AS line (kind, summary, actor, step, detail, place)
         ORDER BY line.place
+    ), audited AS (
+        INSERT INTO audit_entry (at, actor, actor_kind, action, target, owner_team, detail, trace_id)
+        VALUES ({", ".join(f"${_REST + place}" for place in range(19, 27))})
     )
     INSERT INTO evidence ({", ".join(_RECORD_FIELDS)})
     SELECT * FROM unnest(
@@ -233,8 +236,12 @@ def _told(happenings: Sequence[Happening]) -> list[list[Any]]:
     ]
 
 
-async def save(tx: Tx, change: Change, records: Sequence[Record], *, new: bool) -> None:
-    """Write the incident, its state as a version of its own, what happened on the timeline, and new evidence."""
+async def save(tx: Tx, change: Change, records: Sequence[Record], audit_entry: Sequence[object], *, new: bool) -> None:
+    """Write the incident, its state as a version of its own, what happened on the timeline, and new evidence.
+
+    Args:
+        audit_entry: what `audit.row_of` gave for the change.
+    """
     row, state = _row(change.incident)
     connection = await driver(tx)
     await connection.execute(
@@ -243,6 +250,7 @@ async def save(tx: Tx, change: Change, records: Sequence[Record], *, new: bool) 
         state,
         *_told(change.happenings),
         *([getattr(record, name) for record in records] for name in _RECORD_FIELDS),
+        *audit_entry,
     )
 
 

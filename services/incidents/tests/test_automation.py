@@ -15,6 +15,7 @@ from services.incidents.store.tables import incident_table
 from services.incidents.tests.factories import ASSET, NOON, an_alert_raised
 from services.incidents.tests.peers import Neighbours
 from services.incidents.tests.test_events import the_incident
+from shared.audit import audit_entry
 from shared.contracts.detection import RuleChanged
 from shared.tasks import task_table
 from shared.testing import Harness, eventually
@@ -289,6 +290,38 @@ async def test_a_step_past_its_time_is_flagged_once_and_escalates(incidents: Har
     listed = (await incidents.client().get("/v1/incidents", params={"overdue": "true"})).json()["items"]
     assert len(listed) == 1
     assert (await incidents.client().get("/v1/incidents", params={"overdue": "false"})).json()["items"] == []
+
+
+async def test_what_automation_and_the_clock_did_is_in_the_audit_once_a_change(
+    incidents: Harness, neighbours: Neighbours
+) -> None:
+    await incidents.deliver(an_alert_raised())
+    await incidents.do_tasks()
+    await incidents.deliver(an_alert_raised(session_id="session-2"))
+    await incidents.do_tasks()
+    async with incidents.runtime.db.begin() as tx:
+        late = """
+            jsonb_set(steps, '{0}', steps->0 || '{"due_at": "2026-11-22T12:05:00Z", "escalate_to_severity": "sev1"}')
+        """
+        await tx.execute(incident_table.update().values(steps=sa.text(late), next_due_at=NOON))
+    for _ in range(2):
+        await jobs.flag_overdue_steps(incidents.runtime)
+    incident = await the_incident(incidents)
+    async with incidents.runtime.db.read() as tx:
+        entries = (await tx.execute(sa.select(audit_entry).order_by(audit_entry.c.seq))).all()
+    assert {(entry.actor, entry.actor_kind, entry.target, entry.owner_team) for entry in entries} == {
+        ("service:incidents", "service", incident["incident_id"], "payments")
+    }
+    assert [entry.detail["version"] for entry in entries] == list(range(1, incident["version"] + 1))
+    opened, done, *_, joined, extended, overdue = entries
+    assert (opened.action, opened.detail["status"]) == ("incident.opened", "open")
+    assert {"step_completed", "status_changed"} <= set(done.detail["what"])
+    assert (done.action, done.detail["status"], done.detail["steps"]) == ("incident.changed", "contained", [3, 4])
+    assert (joined.detail["by"], "alerts_joined" in joined.detail["what"]) == (["detection"], True)
+    assert "containment_extended" in extended.detail["what"]
+    assert {"step_overdue", "severity_changed"} <= set(overdue.detail["what"])
+    assert (overdue.detail["by"], overdue.detail["severity"]) == (["clock"], "sev1")
+    assert len(entries) == incident["version"]
 
 
 async def test_two_workers_at_once_do_everything_once(incidents: Harness, neighbours: Neighbours) -> None:
