@@ -359,15 +359,15 @@ async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tupl
 
     Raises:
         RuleExists: another rule has its id.
+        Forbidden, NoSuchAsset: it reaches further than what the caller's teams own.
     """
-    demand_organization(caller, "a detection rule")
-    standing = await store.rule(tx, rule.id, lock=True)
-    if standing is not None:
-        if standing.rule == rule:
+    await _demand_reach(tx, caller, rule)
+    stored = StoredRule(rule, 1, "custom", "", now, caller.subject)
+    if not await store.add_rule(tx, stored):
+        standing = await store.rule(tx, SYSTEM, rule.id)
+        if standing is not None and standing.rule == rule:
             return standing, False
         raise RuleExists(f"there is another rule {rule.id}; change it with PUT")
-    stored = StoredRule(rule, 1, "custom", "", now, caller.subject)
-    await store.put_rule(tx, stored)
     await _announce_rule(tx, caller, stored, "created", now)
     return stored, True
 
@@ -379,14 +379,12 @@ async def change_rule(
 
     Raises:
         NoSuchRule, PreconditionFailed, InvalidRule
+        Forbidden, NoSuchAsset: what is there or what is to be reaches further than what the caller's teams own.
     """
-    demand_organization(caller, "a detection rule")
     if rule.id != rule_id:
         raise InvalidRule(f"the rule's id is not {rule_id}", field="/id")
-    standing = await store.rule(tx, rule_id, lock=True)
-    if standing is None:
-        raise NoSuchRule(f"there is no rule {rule_id}")
-    check_version(standing.version, expected)
+    standing = await _standing(tx, caller, rule_id, expected)
+    await _demand_reach(tx, caller, rule)
     return await _save_rule(tx, caller, standing, rule, "changed", now)
 
 
@@ -395,14 +393,32 @@ async def disable_rule(tx: Tx, caller: Caller, rule_id: str, expected: int | Non
 
     Raises:
         NoSuchRule, PreconditionFailed
+        Forbidden: it reaches further than what the caller's teams own.
     """
-    demand_organization(caller, "a detection rule")
-    standing = await store.rule(tx, rule_id, lock=True)
-    if standing is None:
-        raise NoSuchRule(f"there is no rule {rule_id}")
-    check_version(standing.version, expected)
+    standing = await _standing(tx, caller, rule_id, expected)
     disabled = standing.rule.model_copy(update={"status": Status.DEPRECATED})
     return await _save_rule(tx, caller, standing, disabled, "disabled", now)
+
+
+async def _standing(tx: Tx, caller: Caller, rule_id: str, expected: int | None) -> StoredRule:
+    """The rule that is to be changed, locked, in the version that the caller means."""
+    standing = await store.rule(tx, caller, rule_id, lock=True)
+    if standing is None:
+        raise NoSuchRule(f"there is no rule {rule_id}")
+    await _demand_reach(tx, caller, standing.rule)
+    check_version(standing.version, expected)
+    return standing
+
+
+async def _demand_reach(tx: Tx, caller: Caller, rule: Rule) -> None:
+    """Refuse a rule for more than the caller's teams own: it decides over the traffic that it is for."""
+    if caller.organization_wide:
+        return
+    if not rule.scope.asset_ids:
+        demand_organization(caller, "a detection rule without assets in its scope")
+    hidden = await store.hidden_assets(tx, caller, rule.scope.asset_ids)
+    if hidden:
+        raise NoSuchAsset(f"there is no asset {min(hidden)}")
 
 
 async def _save_rule(
@@ -438,14 +454,14 @@ async def take_over_pack(tx: Tx, now: datetime) -> int:
         if digest == shipped.digest or origin != "builtin":
             continue
         if version > 1:
-            edited = await store.rule(tx, rule_id)
+            edited = await store.rule(tx, SYSTEM, rule_id)
             # Somebody changed or disabled it here; a new release does not overrule them.
             if edited is not None and edited.updated_by != SYSTEM.subject:
                 continue
         await store.put_rule(tx, StoredRule(shipped.rule, version + 1, "builtin", shipped.digest, now, SYSTEM.subject))
         written += 1
     for rule_id in standing.keys() - pack.shipped().keys():
-        gone = await store.rule(tx, rule_id) if standing[rule_id][1] == "builtin" else None
+        gone = await store.rule(tx, SYSTEM, rule_id) if standing[rule_id][1] == "builtin" else None
         if gone is not None and gone.updated_by == SYSTEM.subject and gone.rule.status is not Status.DEPRECATED:
             disabled = gone.rule.model_copy(update={"status": Status.DEPRECATED})
             await store.put_rule(tx, replace(gone, rule=disabled, version=gone.version + 1, updated_at=now))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -223,15 +223,38 @@ async def rules_in_force(tx: Tx) -> tuple[list[Loaded], list[str]]:
     return loaded, unreadable
 
 
-async def rule(tx: Tx, rule_id: str, *, lock: bool = False) -> StoredRule | None:
-    query = sa.select(rule_table).filter_by(rule_id=rule_id)
+_NO_FOREIGN_ASSET = sa.text("""
+    NOT EXISTS (
+        SELECT FROM jsonb_array_elements_text(rule.document #> '{scope,asset_ids}') AS scope (asset_id)
+        LEFT JOIN asset_copy ON asset_copy.asset_id = scope.asset_id::uuid
+        WHERE asset_copy.owner_team IS NULL OR asset_copy.owner_team <> ALL (CAST(:teams AS text[]))
+    )
+""")
+
+
+def _readable(caller: Caller) -> sa.ColumnElement[bool] | sa.TextClause:
+    """SQL condition: rules that this caller may read.
+
+    One for certain assets may hold the words of an attack on them: it is for those who see all of these assets.
+    """
+    if caller.teams is None:
+        return sa.true()
+    return _NO_FOREIGN_ASSET.bindparams(teams=sorted(caller.teams))
+
+
+async def rule(tx: Tx, caller: Caller, rule_id: str, *, lock: bool = False) -> StoredRule | None:
+    """A rule that the caller may read."""
+    query = sa.select(rule_table).filter_by(rule_id=rule_id).where(_readable(caller))
     row = (await tx.execute(query.with_for_update() if lock else query)).first()
     return None if row is None else _stored(row)
 
 
-async def rules_page(tx: Tx, filters: Mapping[str, str], after: str | None, limit: int) -> list[StoredRule]:
-    """Rules in the order of their ids, one more than `limit` when there are more."""
-    query = sa.select(rule_table).filter_by(**filters).order_by(rule_table.c.rule_id).limit(limit + 1)
+async def rules_page(
+    tx: Tx, caller: Caller, filters: Mapping[str, str], after: str | None, limit: int
+) -> list[StoredRule]:
+    """Rules that the caller may read in the order of their ids, one more than `limit` when there are more."""
+    query = sa.select(rule_table).filter_by(**filters).where(_readable(caller))
+    query = query.order_by(rule_table.c.rule_id).limit(limit + 1)
     if after is not None:
         query = query.where(rule_table.c.rule_id > after)
     return [_stored(row) for row in await tx.execute(query)]
@@ -243,8 +266,8 @@ async def digests(tx: Tx) -> dict[str, tuple[int, str, str]]:
     return {row.rule_id: (row.version, row.origin, row.digest) for row in await tx.execute(sa.select(*columns))}
 
 
-async def put_rule(tx: Tx, stored: StoredRule) -> None:
-    values = {
+def _values(stored: StoredRule) -> dict[str, Any]:
+    return {
         "rule_id": stored.rule.id,
         "version": stored.version,
         "origin": stored.origin,
@@ -257,6 +280,16 @@ async def put_rule(tx: Tx, stored: StoredRule) -> None:
         "updated_at": stored.updated_at,
         "updated_by": stored.updated_by,
     }
+
+
+async def add_rule(tx: Tx, stored: StoredRule) -> bool:
+    """Add it; False when there is one of its id."""
+    new = insert(rule_table).values(_values(stored)).on_conflict_do_nothing(index_elements=["rule_id"])
+    return await tx.scalar(new.returning(rule_table.c.rule_id)) is not None
+
+
+async def put_rule(tx: Tx, stored: StoredRule) -> None:
+    values = _values(stored)
     changed = {name: value for name, value in values.items() if name != "rule_id"}
     await tx.execute(insert(rule_table).values(values).on_conflict_do_update(index_elements=["rule_id"], set_=changed))
 
@@ -552,6 +585,13 @@ async def watched(tx: Tx, asset_id: UUID) -> Watched | None:
     )
     mode = Mode(row.mode) if row.mode else Mode.ENFORCE
     return Watched(asset, mode, tuple(tuple(one) for one in row.fragments or ()), row.watch_version)
+
+
+async def hidden_assets(tx: Tx, caller: Caller, asset_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the assets that the caller may not know of, among them those that nobody knows here."""
+    copy = asset_copy_table.c
+    query = sa.select(copy.asset_id).where(copy.asset_id.in_(asset_ids), visible(caller, copy.owner_team))
+    return set(asset_ids) - set((await tx.execute(query)).scalars())
 
 
 async def lock_asset(tx: Tx, asset_id: UUID) -> None:

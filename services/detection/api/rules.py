@@ -77,11 +77,11 @@ async def list_rules(
     status: Annotated[Status | None, Query()] = None,
     origin: Annotated[str | None, Query(pattern="^(builtin|custom)$")] = None,
 ) -> Response:
-    """List rules by id."""
+    """List rules by id; those for certain assets only to callers who see all of these."""
     wanted: dict[str, Any] = {"kind": kind, "category": category, "status": status, "origin": origin}
     filters = {name: str(value) for name, value in wanted.items() if value is not None}
     after = str(page.after[0]) if page.after is not None else None
-    rows = await work.read(lambda tx: store.rules_page(tx, filters, after, page.limit))
+    rows = await work.read(lambda tx: store.rules_page(tx, work.caller, filters, after, page.limit))
     shown = [RuleView.of(stored) for stored in rows[: page.limit]]
     cursor = page.cursor(shown[-1].id) if len(rows) > page.limit else None
     return reply(PageOf[RuleView](items=shown, next_cursor=cursor))
@@ -95,7 +95,10 @@ async def list_rules(
 )
 @requires("detection:write")
 async def create_rule(body: Rule, work: Work) -> Response:
-    """Add a rule; it is in force everywhere within a second. The same rule again is answered with 200."""
+    """Add a rule; it is in force everywhere within a second. The same rule again is answered with 200.
+
+    A caller who is bound to teams names assets of theirs in its scope.
+    """
     now = datetime.now(UTC)
     await asyncio.to_thread(application.check_examples, body)
     return await work.run(
@@ -124,7 +127,7 @@ async def test_rule(body: RuleTrial, work: Work) -> Response:
 @requires("detection:read")
 async def get_rule(rule_id: str, work: Work) -> Response:
     """One rule."""
-    stored = await work.read(lambda tx: store.rule(tx, rule_id))
+    stored = await work.read(lambda tx: store.rule(tx, work.caller, rule_id))
     if stored is None:
         raise NoSuchRule(f"there is no rule {rule_id}")
     return reply(RuleView.of(stored), etag=stored.version)

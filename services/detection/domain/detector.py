@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from uuid import UUID
 
 from services.detection.domain import folding, validators, verdict
 from services.detection.domain.assets import Asset, exceeds
@@ -97,7 +98,9 @@ class Detector:
         self._rules = [one.rule for one in self._loaded.values()]
         self._shipped = shipped
         self._shipped_ids = shipped_ids & self._loaded.keys()
-        self._own = PatternSet([rule for rule in self._rules if rule.id not in shipped_ids], multi=False)
+        own = [rule for rule in self._rules if rule.id not in shipped_ids]
+        self._own = PatternSet([rule for rule in own if not rule.scope.asset_ids], multi=False)
+        self._own_of = _by_asset([rule for rule in own if rule.scope.asset_ids])
         self.statistical = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, StatisticalDetection)
         ]
@@ -130,11 +133,15 @@ class Detector:
         gathered.check_policies()
         return gathered.result()
 
-    def matches(self, reading: Reading) -> Matches:
-        """The pattern rules that match a reading, with where; notes on it the signs of encodings."""
+    def matches(self, reading: Reading, asset_id: UUID | None) -> Matches:
+        """The pattern rules that match a reading, with where; notes on it the signs of encodings.
+
+        Rules for certain assets are not even looked at for others, whom they would cost time.
+        """
         found, reading.signs = self._shipped.scan(reading.data, reading.view)
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
-        found += self._own.scan(reading.data, reading.view)[0]
+        for own in (self._own, *self._own_of.get(asset_id, ())):
+            found += own.scan(reading.data, reading.view)[0]
         if reading.squeezed:
             seen = {rule.id for rule, _ in found}
             found += [one for one in self._squeezed.scan(reading.data, reading.view)[0] if one[0].id not in seen]
@@ -147,17 +154,30 @@ class Detector:
     def _squeezed(self) -> PatternSet:
         return PatternSet([rule for rule in self._rules if rule.kind in _SQUEEZED_KINDS], multi=False, squeezed=True)
 
-    def sensitive(self, text: str) -> list[Sensitive]:
-        """Secrets and personal data in a text, whatever rules they would fall under there: what no excerpt may show."""
+    def sensitive(self, text: str, asset_id: UUID | None) -> list[Sensitive]:
+        """Secrets and personal data in a text of an asset, whichever way it goes: what no excerpt may show."""
         reading = Reading(View.RAW, text, text)
         spans: list[Sensitive] = []
-        for rule, matches in self.matches(reading):
+        for rule, matches in self.matches(reading, asset_id):
             if rule.kind in DATA_KINDS:
                 for match in matches:
                     start, end = reading.characters(match.value_start, match.value_end)
                     if holds(rule, text[start:end]):
                         spans.append(Sensitive(start, end, rule.id))
         return spans
+
+
+def _by_asset(rules: Sequence[Rule]) -> dict[UUID | None, list[PatternSet]]:
+    """The patterns of rules for certain assets, by asset; each rule is compiled once."""
+    alike: dict[tuple[UUID, ...], list[Rule]] = {}
+    for rule in rules:
+        alike.setdefault(rule.scope.asset_ids, []).append(rule)
+    found: dict[UUID | None, list[PatternSet]] = {}
+    for asset_ids, same in alike.items():
+        patterns = PatternSet(same, multi=False)
+        for asset_id in set(asset_ids):
+            found.setdefault(asset_id, []).append(patterns)
+    return found
 
 
 class _Gathering:
@@ -212,7 +232,7 @@ class _Gathering:
 
     def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
         for reading in readings(segment.text, self._detector.signs):
-            found = self._detector.matches(reading)
+            found = self._detector.matches(reading, self._interaction.asset_id)
             sensitive: list[Sensitive] | None = None
             for rule, spans in found:
                 if not self._applies(rule, segment.direction):
@@ -221,7 +241,7 @@ class _Gathering:
                     start, end = reading.characters(span.value_start, span.value_end)
                     if holds(rule, reading.text[start:end]):
                         if sensitive is None:
-                            sensitive = self._detector.sensitive(reading.source)
+                            sensitive = self._detector.sensitive(reading.source, self._interaction.asset_id)
                         if self._add_match(rule, segment, reading, (start, end), sensitive):
                             break
             if prompts is not None and reading.view is View.TEXT and segment.direction is not Direction.INPUT:
@@ -238,7 +258,7 @@ class _Gathering:
         # Positions in folded text differ from its source's only outside ASCII; then the excerpt is the original's.
         shown = (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
         if shown[0] is segment.text and reading.source is not segment.text:
-            sensitive = self._detector.sensitive(segment.text)
+            sensitive = self._detector.sensitive(segment.text, self._interaction.asset_id)
         evidence = Evidence(segment.field, *origin, excerpt(shown[0], *shown[1], sensitive), reading.via)
         if rule.kind in DATA_KINDS:
             self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))

@@ -16,7 +16,17 @@ from uuid import UUID
 
 import re2
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from services.detection.domain import folding, taxonomy
 from shared.contracts.detection import Direction, FindingKind, Severity
@@ -283,13 +293,14 @@ class Rule(Part):
     examples: Examples = Examples()
     expires_at: AwareDatetime | None = None
 
-    @model_validator(mode="after")
-    def _known_references(self) -> Self:
-        for name, listed, known in (("owasp", self.owasp, taxonomy.OWASP), ("atlas", self.atlas, taxonomy.ATLAS)):
-            for one in listed:
-                if one not in known:
-                    raise ValueError(f"{name}: {one!r} is not an id that we know")
-        return self
+    @field_validator("owasp", "atlas")
+    @classmethod
+    def _known_references(cls, listed: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
+        known = taxonomy.OWASP if field.field_name == "owasp" else taxonomy.ATLAS
+        for one in listed:
+            if one not in known:
+                raise ValueError(f"{one!r} is not an id that we know")
+        return listed
 
     def applies_at(self, now: datetime) -> bool:
         return self.status is not Status.DEPRECATED and (self.expires_at is None or now < self.expires_at)
