@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.incidents import api, events, jobs
-from services.incidents.outbound import Outbound
+from services.incidents.outbound import Outbound, Reach
 from services.incidents.sealing import Seal
 from services.incidents.settings import IncidentsSettings
 from services.incidents.store import metadata
@@ -21,9 +21,8 @@ async def _resources(runtime: Runtime) -> AsyncIterator[None]:
     settings: IncidentsSettings = runtime.settings
     built_in()
     events.responding.policy = settings.policy
-    outbound = Outbound(
-        allow_loopback=settings.webhook_allow_loopback, timeout_seconds=settings.webhook_timeout_seconds
-    )
+    reach = Reach(settings.webhook_allow_loopback, settings.webhook_networks, settings.own_ports)
+    outbound = Outbound(reach, timeout_seconds=settings.webhook_timeout_seconds)
     secret = settings.sealing_secret or settings.cursor_secret
     runtime.resources["outbound"] = outbound
     runtime.resources["seal"] = Seal(secret.get_secret_value())

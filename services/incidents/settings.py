@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -40,9 +43,22 @@ class IncidentsSettings(ServiceSettings):
     action_give_up_hours: float = Field(default=24.0, gt=0, le=720)
     webhook_allow_loopback: bool = False
     """Let webhooks go to this machine, also over plain http; for one-machine stacks and tests."""
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks inside, e.g. ["10.20.0.0/16"], that webhooks may go to over https beside public addresses."""
+    webhook_refused_ports: frozenset[int] = frozenset()
+    """Ports at which no webhook may go to this machine or those networks, beside those that other settings name."""
     webhook_timeout_seconds: float = Field(default=10.0, gt=0, le=60)
     sealing_secret: SecretStr | None = None
     """Keys the encryption of webhook secrets at rest; unset, cursor_secret does. Changing it invalidates them all."""
+
+    @property
+    def own_ports(self) -> frozenset[int]:
+        """Where the platform listens, as far as these settings tell."""
+        ports = self.webhook_refused_ports | {self.bind_port}
+        ports |= _ports(self.database_url.get_secret_value(), 5_432) | _ports(self.nats_url, 4_222)
+        for url in self.service_urls.values():
+            ports |= _ports(url, 443 if url.startswith("https:") else 80)
+        return ports
 
     @property
     def policy(self) -> Policy:
@@ -60,3 +76,9 @@ class IncidentsSettings(ServiceSettings):
             retry_every=timedelta(seconds=self.action_retry_seconds),
             give_up_after=timedelta(hours=self.action_give_up_hours),
         )
+
+
+def _ports(url: str, default: int) -> frozenset[int]:
+    """The ports that a URL names, which may be of several hosts."""
+    hosts = urlsplit(url).netloc.rpartition("@")[2]
+    return frozenset(int(port) for port in re.findall(r":(\d+)(?=,|$)", hosts)) or frozenset({default})

@@ -8,8 +8,9 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -19,10 +20,11 @@ from services.incidents import jobs
 from services.incidents.application.announce import DELIVER
 from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.main import SERVICE
-from services.incidents.outbound import AddressRefused, CheckedResolver, allowed, check_url
+from services.incidents.outbound import AddressRefused, CheckedResolver, Reach
 from services.incidents.settings import IncidentsSettings
 from services.incidents.store.tables import incident_table, webhook_table
 from services.incidents.tests.factories import an_alert_raised
+from services.incidents.tests.peers import Neighbours
 from services.incidents.tests.test_automation import settle
 from services.incidents.tests.test_domain_evidence import verify_independently
 from services.incidents.tests.test_events import the_incident
@@ -209,7 +211,7 @@ async def test_a_removed_webhook_gets_nothing_more(incidents: Harness, subscribe
 )
 async def test_a_webhook_may_not_lead_inside(postgres: TestServer, url: str) -> None:
     with pytest.raises(WebhookUrlRefused):
-        check_url(url, allow_loopback=False)
+        Reach().check_url(url)
 
 
 async def test_the_api_refuses_such_a_url_by_name(postgres: TestServer, subscriber: Subscriber) -> None:
@@ -225,7 +227,96 @@ async def test_the_api_refuses_such_a_url_by_name(postgres: TestServer, subscrib
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_public_addresses_are_allowed(address: str) -> None:
-    assert allowed(ip_address(address), allow_loopback=False)
+    assert Reach().allows(ip_address(address), 443)
+
+
+PLATFORM = Reach(loopback=True, networks=(ip_network("10.20.0.0/16"),), own_ports=frozenset({5432, 8081}))
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("http://127.0.0.1:9000/hook", None),
+        ("http://localhost:9000/hook", None),
+        ("https://[::1]:9000/hook", None),
+        ("https://10.20.1.2/hook", None),
+        ("https://example.com:8081/hook", None),
+        ("https://8.8.8.8:8081/hook", None),
+        ("http://127.0.0.1:8081/v1/rules", "platform"),
+        ("http://127.8.8.8:8081/v1/rules", "platform"),
+        ("http://localhost:5432/", "platform"),
+        ("https://a.localhost:8081/", "platform"),
+        ("https://[::1]:8081/", "platform"),
+        ("https://[::ffff:127.0.0.1]:8081/", "not public"),
+        ("https://10.20.1.2:8081/hook", "not public"),
+        ("http://10.20.1.2/hook", "not https"),
+        ("https://10.21.0.1/hook", "not public"),
+        ("https://169.254.169.254/latest/meta-data", "not public"),
+        ("https://0.0.0.0:9000/", "not public"),
+    ],
+)
+def test_what_is_let_in_by_name_never_includes_the_platform_itself(url: str, refused: str | None) -> None:
+    if refused is None:
+        assert PLATFORM.check_url(url)
+        return
+    with pytest.raises(WebhookUrlRefused, match=refused):
+        PLATFORM.check_url(url)
+
+
+@pytest.mark.parametrize("port", [8081, 9000])
+async def test_a_name_that_leads_to_the_platform_itself_is_not_connected_to(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    async def answers(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answers)
+    resolving = CheckedResolver(PLATFORM).resolve("rebound.example", port)
+    if port == 9000:
+        assert (await resolving)[0]["host"] == "127.0.0.1"
+        return
+    with pytest.raises(AddressRefused):
+        await resolving
+
+
+async def test_where_loopback_is_allowed_the_platforms_ports_are_not(
+    incidents: Harness, neighbours: Neighbours, subscriber: Subscriber
+) -> None:
+    """Neither in a new subscription nor in a changed one, nor at delivery to one that was written otherwise."""
+    settings = incidents.runtime.settings
+    database = urlsplit(settings.database_url.get_secret_value()).port
+    client = incidents.client("analyst")
+    webhook = await subscribed(incidents, subscriber.url)
+    path = f"/v1/webhooks/{webhook['webhook_id']}"
+    targets = [*neighbours.urls.values(), f"http://127.0.0.1:{database}", f"http://localhost:{settings.bind_port}"]
+    for target in [*targets, settings.nats_url.replace("nats:", "http:")]:
+        refused = await client.post("/v1/webhooks", json={"url": f"{target}/v1/containments"})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "/url"), target
+        changed = await client.patch(path, json={"url": f"{target}/x"}, headers={"If-Match": "*"})
+        assert changed.status_code == 422
+    async with incidents.runtime.db.begin() as tx:
+        await tx.execute(webhook_table.update().values(url=f"{neighbours.urls['detection']}/v1/containments"))
+    assert (await client.post(f"{path}/test")).status_code == 202
+    await settle(incidents)
+    assert neighbours.asked == []
+    [delivery] = (await client.get(f"{path}/deliveries")).json()["items"]
+    assert (delivery["status"], delivery["attempts"]) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "ports"),
+    [
+        ({"nats_url": "nats://nats"}, {4222}),
+        ({"nats_url": "nats://a:4001,nats://b:4002"}, {4001}),
+        ({"database_url": "postgresql://u:p:5@h/db"}, {5432}),
+        ({"database_url": "postgresql://u:p@[::1]:6000,h2:6001/db"}, {6000, 6001}),
+        ({"service_urls": {"a": "https://a", "b": "http://b", "c": "http://c:1234/x"}}, {443, 80, 1234}),
+        ({"webhook_refused_ports": [8089]}, {8089}),
+    ],
+)
+def test_the_platforms_ports_are_read_from_the_settings(changed: dict[str, Any], ports: set[int]) -> None:
+    values: dict[str, Any] = {"database_url": "postgresql://h/db", "trust_file": "/x", "cursor_secret": "x" * 16}
+    assert ports | {8084} <= IncidentsSettings(**(values | changed)).own_ports
 
 
 async def test_a_name_that_turns_inward_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +330,7 @@ async def test_a_name_that_turns_inward_is_not_connected_to(monkeypatch: pytest.
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answers)
     with pytest.raises(AddressRefused):
-        await CheckedResolver(allow_loopback=False).resolve("rebound.example", 443)
+        await CheckedResolver(Reach()).resolve("rebound.example", 443)
 
 
 @pytest.fixture
