@@ -100,10 +100,12 @@ _ATTACKS = frozenset({IncidentCategory.PROMPT_INJECTION_EXPLOITATION, IncidentCa
 def worth_a_person(findings: Sequence[Finding]) -> list[Finding]:
     """The strongest finding of each category that counts.
 
-    Injection and jailbreak count as one: most attacks are a bit of both, and two incidents for one message are noise.
+    Injection and jailbreak count as one: most attacks are a bit of both, and two incidents for one message are noise. A
+    rule for a time, made of the words of one attack, says less of that attack than the rule that found it before: where
+    both match, the alert is the one that was raised then.
     """
     strongest: dict[str, Finding] = {}
-    for finding in sorted(findings, key=lambda one: -one.score):
+    for finding in sorted(findings, key=lambda one: (one.temporary, -one.score)):
         if not finding.shadow and finding.score >= FLAG_AT:
             group = "attack" if finding.category in _ATTACKS else finding.category.value
             strongest.setdefault(group, finding)
@@ -311,13 +313,15 @@ async def expire(tx: Tx, now: datetime) -> None:
 
 
 def tried(rule: Rule) -> Detector:
-    """A detector of this one rule, for trying it.
+    """A detector of this one rule, for trying it; one that is out of force is tried as though it ran.
 
     Raises:
         InvalidRule: a pattern cannot run; names the field.
     """
     check(rule)
-    return Detector([Loaded(rule, 1)], pack.compiled(), frozenset())
+    status = Status.TEST if rule.status is Status.DEPRECATED else rule.status
+    running = rule.model_copy(update={"status": status, "expires_at": None})
+    return Detector([Loaded(running, 1)], pack.compiled(), frozenset())
 
 
 def check_examples(rule: Rule) -> None:
@@ -359,6 +363,7 @@ async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tupl
 
     Raises:
         RuleExists: another rule has its id.
+        InvalidRule: it has expired already.
         Forbidden, NoSuchAsset: it reaches further than what the caller's teams own.
     """
     await _demand_reach(tx, caller, rule)
@@ -368,6 +373,7 @@ async def create_rule(tx: Tx, caller: Caller, rule: Rule, now: datetime) -> tupl
         if standing is not None and standing.rule == rule:
             return standing, False
         raise RuleExists(f"there is another rule {rule.id}; change it with PUT")
+    _refuse_expired(rule, now)
     await _announce_rule(tx, caller, stored, "created", now)
     return stored, True
 
@@ -385,6 +391,7 @@ async def change_rule(
         raise InvalidRule(f"the rule's id is not {rule_id}", field="/id")
     standing = await _standing(tx, caller, rule_id, expected)
     await _demand_reach(tx, caller, rule)
+    _refuse_expired(rule, now)
     return await _save_rule(tx, caller, standing, rule, "changed", now)
 
 
@@ -398,6 +405,11 @@ async def disable_rule(tx: Tx, caller: Caller, rule_id: str, expected: int | Non
     standing = await _standing(tx, caller, rule_id, expected)
     disabled = standing.rule.model_copy(update={"status": Status.DEPRECATED})
     return await _save_rule(tx, caller, standing, disabled, "disabled", now)
+
+
+def _refuse_expired(rule: Rule, now: datetime) -> None:
+    if rule.status is not Status.DEPRECATED and not rule.applies_at(now):
+        raise InvalidRule("this is in the past: the rule would never run", field="/expires_at")
 
 
 async def _standing(tx: Tx, caller: Caller, rule_id: str, expected: int | None) -> StoredRule:

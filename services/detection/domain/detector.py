@@ -226,6 +226,7 @@ class _Gathering:
                 owasp=rule.owasp,
                 atlas=rule.atlas,
                 shadow=rule.status is Status.SHADOW,
+                temporary=rule.expires_at is not None,
             )
 
     # -- text ----------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A rule matched."""
+    """A rule matched. `temporary`: one that expires by itself, such as an emergency rule."""
 
     rule_id: str
     rule_version: int
@@ -54,6 +54,7 @@ class Finding:
     owasp: tuple[str, ...] = ()
     atlas: tuple[str, ...] = ()
     shadow: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
