@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -78,6 +78,7 @@ dead_letter_table = sa.Table(
 ATTEMPTS = 3
 OUTAGES_AT_ONE_PLACE = 10
 EVENTS_A_TRANSACTION = 1_000
+ENTRIES_A_PAGE = 1_000
 _DEAD_LETTER_NAMESPACE = UUID("7c0f1c3e-7a1f-4f0e-9b0a-6d0b8f6f2b11")
 
 
@@ -417,16 +418,30 @@ class Consumers:
                 before = await self.digests(tx)
                 for table in reversed(self.rebuilt):
                     await tx.execute(table.delete())
-                journal = sa.select(journal_table).filter_by(consumer=self.name).order_by(journal_table.c.id)
-                entries = (await tx.execute(journal)).all()
+                total = sa.select(sa.func.count()).select_from(journal_table).filter_by(consumer=self.name)
+                entries = int(await tx.scalar(total) or 0)
                 dead = await self._dead_positions(tx)
-                for done, entry in enumerate(entries, 1):
+                done = 0
+                async for entry in self._journal(tx):
                     await self._redo(tx, tape, entry, dead)
-                    progress(done, len(entries))
+                    done += 1
+                    progress(done, entries)
                 after = await self.digests(tx)
         finally:
             replaying.reset(token)
         return {name: Rebuilt(before[name], after[name]) for name in before}
+
+    async def _journal(self, tx: Tx) -> AsyncIterator[Any]:
+        """The entries in order, a page at a time: years of them do not fit into memory."""
+        after = 0
+        while True:
+            page = sa.select(journal_table).filter_by(consumer=self.name).where(journal_table.c.id > after)
+            entries = (await tx.execute(page.order_by(journal_table.c.id).limit(ENTRIES_A_PAGE))).all()
+            for entry in entries:
+                yield entry
+            if len(entries) < ENTRIES_A_PAGE:
+                return
+            after = entries[-1].id
 
     async def _dead_positions(self, tx: Tx) -> dict[tuple[str, int], frozenset[int]]:
         dead: dict[tuple[str, int], set[int]] = {}

@@ -27,6 +27,7 @@ _BATCH_BYTES = 512 * 1024
 _EXPIRES_SECONDS = 20.0
 _HEARTBEAT_SECONDS = 5.0
 _INACTIVE_SECONDS = 60.0
+_TAPE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +266,18 @@ class StreamTape:
             await feed.__aexit__()
 
     async def read(self, stream: str, first: int, last: int) -> list[Message]:
-        """The messages from `first` to `last`, which the stream is known to hold."""
+        """The messages from `first` to `last`.
+
+        Raises:
+            Interrupted: the stream does not give them: it lost them, or the server is gone.
+        """
         waiting = self._waiting[stream]
         while not waiting or waiting[-1].sequence < last:
-            waiting += await self._feeds[stream].next(1_000)
+            try:
+                async with asyncio.timeout(_TAPE_SECONDS):
+                    waiting += await self._feeds[stream].next(1_000)
+            except TimeoutError:
+                raise Interrupted(f"{stream} does not give messages {first} to {last}; were they removed?") from None
         found = [message for message in waiting if first <= message.sequence <= last]
         self._waiting[stream] = [message for message in waiting if message.sequence > last]
         return found

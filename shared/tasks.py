@@ -86,6 +86,7 @@ class Task:
 class _Kind:
     handler: Handler
     max_attempts: int
+    limit_seconds: float
     on_dead: Handler | None
 
 
@@ -97,16 +98,19 @@ class Tasks:
         self._kinds: dict[str, _Kind] = {}
         self._stopping = False
 
-    def on(self, kind: str, *, max_attempts: int = 8, on_dead: Handler | None = None) -> Callable[[Handler], Handler]:
+    def on(
+        self, kind: str, *, max_attempts: int = 8, limit_seconds: float = 120.0, on_dead: Handler | None = None
+    ) -> Callable[[Handler], Handler]:
         """Register the handler of a kind; what it returns is kept as the task's result.
 
         Args:
             max_attempts: tries before the task is dead; between them BACKOFF_SECONDS, the last one repeated.
+            limit_seconds: a try that takes longer has failed; one that hangs would hold its worker for ever.
             on_dead: called once when the task is given up.
         """
 
         def register(handler: Handler) -> Handler:
-            self._kinds[kind] = _Kind(handler, max_attempts, on_dead)
+            self._kinds[kind] = _Kind(handler, max_attempts, limit_seconds, on_dead)
             return handler
 
         return register
@@ -153,7 +157,8 @@ class Tasks:
                 **{"task.key": task.key},
             ):
                 try:
-                    result = await kind.handler(task, runtime)
+                    async with asyncio.timeout(kind.limit_seconds):
+                        result = await kind.handler(task, runtime)
                 except Exception as error:
                     await self._failed(runtime, task, kind, error)
                 else:

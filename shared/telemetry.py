@@ -33,6 +33,8 @@ OUTBOX_PENDING = Gauge("colonnade_outbox_pending_events", "Events found waiting 
 TASKS_DONE = Counter("colonnade_tasks_total", "Side effects tried, by outcome.", ["service", "kind", "outcome"])
 
 _provider: TracerProvider | None = None
+_tracer = trace.get_tracer("colonnade")
+"""Looks for the provider when it is first used, which is after `configure`."""
 
 
 def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -109,8 +111,7 @@ def span(name: str, kind: SpanKind, parent: str | None = None, **attributes: str
     """A span below `parent` (a traceparent) or below the current one."""
     remote = parse_traceparent(parent)
     context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else None
-    tracer = trace.get_tracer("colonnade")
-    with tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as current:
+    with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as current:
         yield current
 
 

@@ -36,7 +36,8 @@ async def _give_up(task: Task, runtime: Runtime) -> None:
         await finish_run(tx, run, findings, datetime.now(UTC))
 
 
-@tasks.on(TASK, max_attempts=3, on_dead=_give_up)
+# The run has a limit of its own, from the settings; taking in a large estate comes on top.
+@tasks.on(TASK, max_attempts=3, limit_seconds=86_400, on_dead=_give_up)
 async def run_discovery(task: Task, runtime: Runtime) -> dict[str, Any] | None:
     """Look, take in what is found a few hundred at a time, and close the run."""
     run = await _load(task, runtime)

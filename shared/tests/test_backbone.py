@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from starlette.responses import Response, StreamingResponse
 
-from shared import audit, migrate
+from shared import audit, migrate, tasks
 from shared.auth import PUBLIC, requires
 from shared.consumer import Fenced
 from shared.http import UndeclaredScope
@@ -256,6 +256,15 @@ async def test_a_side_effect_is_tried_again_and_then_given_up(ledger: Harness) -
     assert (row.status, row.attempts) == ("dead", 3)
     assert "away" in row.error
     assert ledger_module.calls == []
+
+
+async def test_a_side_effect_that_hangs_has_failed_when_its_time_is_over(ledger: Harness) -> None:
+    async with ledger.runtime.db.begin() as tx:
+        await tasks.add(tx, kind="hang", key="1", payload={})
+    assert await ledger.do_tasks() == 1
+    async with ledger.runtime.db.read() as tx:
+        task = (await tx.execute(sa.select(tasks.task_table))).one()
+    assert (task.status, task.error) == ("dead", "TimeoutError: ")
 
 
 async def test_a_killed_workers_task_is_taken_up_again(ledger: Harness) -> None:

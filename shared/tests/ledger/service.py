@@ -1,5 +1,6 @@
 """The ledger: POST adds an entry and announces it; its consumer sums what was announced."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +144,11 @@ async def call(task: Task, _runtime: Runtime) -> dict[str, Any]:
         raise failures.pop(0)
     calls.append(task.key)
     return {"called": task.key}
+
+
+@effects.on("hang", max_attempts=1, limit_seconds=0.05)
+async def hang(_task: Task, _runtime: Runtime) -> None:
+    await asyncio.Event().wait()
 
 
 class LedgerSettings(ServiceSettings):
