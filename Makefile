@@ -50,7 +50,7 @@ lint: setup-dev  ## Formatting, lint rules, types, import contracts, manifests a
 format: setup-dev  ## Rewrite formatting
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
-bench: setup-dev  ## Measure the figures of the README; WHAT=loop|import|gateway|inventory|footprint for one
+bench: setup-dev  ## Measure the figures of the README; WHAT=footprint|loop|bulk|scale|gateway for one
 	@$(BIN)/python -m bench $(WHAT)
 
 soak: setup-dev  ## Kill everything again and again under load and count what is lost; SEED=, KILLS=, REGISTRATIONS=

@@ -246,7 +246,7 @@ class Consumers:
             f"consume {self.name}",
             SpanKind.CONSUMER,
             parent=_parent(messages),
-            messages=len(messages),
+            **{"messaging.system": "nats", "messaging.batch.message_count": len(messages)},
         ):
             try:
                 async with db.begin() as tx:

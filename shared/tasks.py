@@ -154,7 +154,7 @@ class Tasks:
                 f"task {task.kind}",
                 SpanKind.CONSUMER,
                 parent=task.payload.get("_traceparent"),
-                **{"task.key": task.key},
+                **{"colonnade.task.key": task.key},
             ):
                 try:
                     async with asyncio.timeout(kind.limit_seconds):

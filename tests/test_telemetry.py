@@ -1,0 +1,26 @@
+"""The page on telemetry names the metrics that there are, with their types and labels."""
+
+import re
+from pathlib import Path
+
+import prometheus_client
+from prometheus_client.metrics import MetricWrapperBase
+
+import services.detection.api.inspections
+import shared.telemetry
+
+PAGE = Path(__file__).parent.parent / "docs" / "telemetry.md"
+SOURCES = (shared.telemetry, services.detection.api.inspections)
+
+
+def test_every_metric_is_on_the_page_with_its_type_and_labels() -> None:
+    registered = {}
+    for metric in (value for source in SOURCES for value in vars(source).values()):
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            suffix = "_total" if family.type == "counter" else ""
+            registered[family.name + suffix] = (family.type, ", ".join(metric._labelnames))
+    rows = re.findall(r"^\| `(colonnade_\w+)` \| (\w+) \| ([\w, ]*?) ?\|", PAGE.read_text(), re.MULTILINE)
+    assert {name: (kind, labels) for name, kind, labels in rows} == registered
+    ours = {family.name for family in prometheus_client.REGISTRY.collect() if family.name.startswith("colonnade")}
+    assert ours == {name.removesuffix("_total") for name in registered}
