@@ -242,12 +242,8 @@ class Consumers:
 
     async def apply(self, db: Database, messages: Sequence[Message], positions: dict[str, int]) -> None:
         """Apply `messages` in one transaction; should one of them be poison, one by one, setting the poison aside."""
-        with telemetry.span(
-            f"consume {self.name}",
-            SpanKind.CONSUMER,
-            parent=_parent(messages),
-            **{"messaging.system": "nats", "messaging.batch.message_count": len(messages)},
-        ):
+        about: dict[str, str | int] = {"messaging.system": "nats", "messaging.batch.message_count": len(messages)}
+        with telemetry.span(f"consume {self.name}", SpanKind.CONSUMER, parent=_parent(messages), **about):
             try:
                 async with db.begin() as tx:
                     await self._claim(tx, messages, positions)
