@@ -246,6 +246,7 @@ class Story:
         ]  # fmt: skip
         for place, (direction, text) in zip((17, 58, 91), hidden, strict=True):
             items[place] |= {"direction": direction, "content": text}
+        await self._platform.until("the agent's arrival at detection", self._watched)
         started = time.perf_counter()
         answer = await self._call("POST", "/v1/inspections/batch", {"items": items})
         milliseconds = (time.perf_counter() - started) * 1000
@@ -256,6 +257,9 @@ class Story:
             console.print(f"   message {n:>3}: {result['verdict']:<5} {first['rule_id']:<40} {first['title'][:50]}")
         if {n for n, _ in found} != {17, 58, 91}:
             raise DidNotClose(f"the attacks were in messages 17, 58 and 91; found were {[n for n, _ in found]}")
+
+    async def _watched(self) -> Any:
+        return "mode" in await self._call("GET", f"/v1/telemetry/assets/{self.assets['agent']}", expect=(200, 404))
 
     async def _attack(self) -> None:
         self._heading("An attacker talks to the agent")

@@ -8,8 +8,10 @@ with the database away the last known ones go on being used. Activity is counted
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -22,6 +24,7 @@ from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.verdict import Block
 from services.detection.store import Containment, Watched
 from shared import telemetry
+from shared.auth import Caller
 from shared.database import Database, is_outage
 from shared.service import Runtime
 
@@ -29,14 +32,19 @@ ASSET_SECONDS = 1.0
 ALERT_SECONDS = 1.0
 SIGHTINGS_A_TRANSACTION = 500
 LOOK_SECONDS = 0.5
+EXPECT_SECONDS = 0.025
+WAIT_AGAIN_SECONDS = 5.0
 SHARE_SECONDS = 1.0
 
 
 class Live:
     """One replica's memory."""
 
-    def __init__(self, db: Database, key: bytes, *, assets: int, subjects: int, folding: timedelta) -> None:
+    def __init__(
+        self, db: Database, key: bytes, *, assets: int, subjects: int, folding: timedelta, asset_wait: timedelta
+    ) -> None:
         self._db = db
+        self._asset_wait_seconds = asset_wait.total_seconds()
         self._folding = folding
         self._unrecorded: deque[tuple[list[Sighting], asyncio.Future[None]]] = deque()
         self._recording: asyncio.Task[None] | None = None
@@ -48,6 +56,7 @@ class Live:
         self._detector: Detector | None = None
         self._containments: dict[tuple[str, str, str | None], Containment] = {}
         self._assets: OrderedDict[UUID, tuple[float, Watched | None, PromptIndex | None]] = OrderedDict()
+        self._waited_for: OrderedDict[UUID, float] = OrderedDict()
         self._capacity = assets
 
     @property
@@ -171,6 +180,39 @@ class Live:
             return
         for subject, activity in found.items():
             self.sessions.learn(subject, activity)
+
+    async def expect(self, caller: Caller, asset_ids: Collection[UUID]) -> None:
+        """Give assets that were registered a moment ago the time to become known here.
+
+        Inventory answers a registration before its event arrives here, some tens of milliseconds later, and an
+        application goes on at once. An asset of another team takes as long as one that does not exist. What was waited
+        for in vain is not waited for again within WAIT_AGAIN_SECONDS, so that a wrong id in a busy place costs little.
+        """
+        unsure = {one for one in asset_ids if not self._known_to(caller, one)}
+        if not unsure:
+            return
+        now = time.monotonic()
+        waiting = {one for one in unsure if now - self._waited_for.get(one, -math.inf) > WAIT_AGAIN_SECONDS}
+        deadline = now + self._asset_wait_seconds
+        while True:
+            async with self._db.read() as tx:
+                hidden = await store.hidden_assets(tx, caller, unsure)
+            for one in unsure - hidden:
+                # So that `asset` looks again, should it have found nothing a moment ago.
+                self._assets.pop(one, None)
+            unsure = hidden
+            if not unsure & waiting or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(EXPECT_SECONDS)
+        for one in unsure & waiting:
+            self._waited_for[one] = time.monotonic()
+            self._waited_for.move_to_end(one)
+        while len(self._waited_for) > self._capacity:
+            self._waited_for.popitem(last=False)
+
+    def _known_to(self, caller: Caller, asset_id: UUID) -> bool:
+        known = self._assets.get(asset_id)
+        return known is not None and known[1] is not None and caller.sees(known[1].asset.owner_team)
 
     async def asset(self, asset_id: UUID) -> tuple[Watched | None, PromptIndex | None]:
         """The asset as it was at most ASSET_SECONDS ago, and its prompts ready to be looked for."""

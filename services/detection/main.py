@@ -34,6 +34,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         assets=settings.remembered_assets,
         subjects=settings.remembered_subjects,
         folding=timedelta(minutes=settings.folding_minutes),
+        asset_wait=timedelta(seconds=settings.asset_wait_seconds),
     )
     runtime.resources["live"] = memory
     compiling = asyncio.create_task(asyncio.to_thread(pack.compiled))

@@ -18,6 +18,8 @@ class DetectionSettings(ServiceSettings):
     """Batches are larger than other requests."""
     folding_minutes: int = Field(default=60, ge=1)
     """Identical findings fold into one alert until this long after the last of them."""
+    asset_wait_seconds: float = Field(default=0.5, ge=0, le=10)
+    """How long an inspection waits for an asset that may have been registered a moment ago and not announced yet."""
     remembered_subjects: int = Field(default=20_000, ge=100)
     """Sessions, actors and assets whose recent activity a replica keeps in memory."""
     remembered_assets: int = Field(default=20_000, ge=100)

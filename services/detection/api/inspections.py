@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -182,13 +182,9 @@ class BatchView(Out):
     results: list[InspectionView | problems.Problem]
 
 
-def _memory(request: Request) -> Live:
+async def _live(request: Request) -> Live:
     memory: Live = request.app.state.runtime.resources["live"]
     return memory
-
-
-async def _live(request: Request) -> Live:
-    return _memory(request)
 
 
 Memory = Annotated[Live, Depends(_live)]
@@ -205,9 +201,12 @@ class _Inspected:
 async def inspect(body: NewInspection, work: Work, memory: Memory, request: Request) -> Response:
     """Inspect one interaction. An alert is raised for what is worth a person; the content itself is not kept.
 
+    An asset_id that nobody registered is 404: an alert on nothing would reach nobody.
+
     An Idempotency-Key keeps a repeated request from raising its alerts again; its tokens and calls count each time.
     """
     interaction = _interaction(body, work.caller)
+    await memory.expect(work.caller, _assets([body]))
     await memory.know(_counted(interaction))
     inspected = await _inspect(body, interaction, work.caller, memory)
     return await _record(inspected.sightings, _answer(inspected.view), work, memory, request)
@@ -218,8 +217,10 @@ async def inspect(body: NewInspection, work: Work, memory: Memory, request: Requ
 async def inspect_batch(body: NewBatch, work: Work, memory: Memory, request: Request) -> Response:
     """Inspect up to 500 interactions; one that is not valid fails alone."""
     parsed = [_parsed(item, work.caller) for item in body.items]
+    valid = [one for one in parsed if not isinstance(one, Invalid)]
+    await memory.expect(work.caller, _assets([asked for asked, _ in valid]))
     # One query for all sessions of the batch that this replica has not seen.
-    await memory.know([subject for one in parsed if not isinstance(one, Invalid) for subject in _counted(one[1])])
+    await memory.know([subject for _, interaction in valid for subject in _counted(interaction)])
     results: list[bytes] = []
     sightings: list[Sighting] = []
     for number, one in enumerate(parsed):
@@ -267,8 +268,9 @@ async def _inspect(asked: NewInspection, interaction: Interaction, caller: Calle
     started = time.perf_counter()
     now = datetime.now(UTC)
     watched, prompts = (await memory.asset(asked.asset_id)) if asked.asset_id is not None else (None, None)
-    if watched is not None and not caller.sees(watched.asset.owner_team):
-        raise NoSuchAsset(f"there is no asset {asked.asset_id}")
+    if asked.asset_id is not None and (watched is None or not caller.sees(watched.asset.owner_team)):
+        detail = f"there is no asset {asked.asset_id}"
+        raise NoSuchAsset(detail, errors=[{"field": "/asset_id", "message": detail}])
     asset = watched.asset if watched is not None else None
     mode = watched.mode if watched is not None else Mode.ENFORCE
     check_size(interaction)
@@ -306,6 +308,10 @@ def _owner(asset: Asset | None, caller: Caller) -> str:
     if asset is not None:
         return asset.owner_team
     return next(iter(caller.teams)) if caller.teams is not None and len(caller.teams) == 1 else ""
+
+
+def _assets(asked: Iterable[NewInspection]) -> set[UUID]:
+    return {one.asset_id for one in asked if one.asset_id is not None}
 
 
 def _counted(interaction: Interaction) -> list[Subject]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -184,8 +186,7 @@ async def test_teams_inspect_their_own_assets_only(detection: Harness) -> None:
     assert (await foreign.post("/v1/inspections", json=an_input(asset_id=str(ASSET)))).status_code == 404
     own = detection.client("ingest", teams=["shop"])
     assert (await own.post("/v1/inspections", json=an_input(ATTACK, asset_id=str(ASSET)))).status_code == 200
-    unknown = an_input(ATTACK, asset_id=str(uuid4()), session_id="x")
-    assert (await own.post("/v1/inspections", json=unknown)).status_code == 200
+    assert (await own.post("/v1/inspections", json=an_input(ATTACK, session_id="x"))).status_code == 200
     assert (await foreign.post("/v1/inspections", json=an_input(ATTACK, session_id="y"))).status_code == 200
     seen = {
         team: {one["session_id"] for one in (await client.get("/v1/alerts")).json()["items"]}
@@ -196,6 +197,32 @@ async def test_teams_inspect_their_own_assets_only(detection: Harness) -> None:
         )
     }
     assert seen == {"shop": {None, "x"}, "other": {"y"}, "all": {None, "x", "y"}}
+
+
+@pytest.mark.parametrize("teams", [None, ["shop"]])
+async def test_an_asset_that_nobody_registered_is_told_and_raises_nothing(
+    detection: Harness, teams: list[str] | None
+) -> None:
+    await detection.deliver(an_asset_registered())
+    client = detection.client("ingest", teams=teams)
+    wrong = an_input(ATTACK, asset_id=str(uuid4()))
+    answer = await client.post("/v1/inspections", json=wrong)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (404, "/asset_id")
+    started = time.perf_counter()
+    items = [wrong] * 200 + [an_input(ATTACK, asset_id=str(ASSET))]
+    results = (await client.post("/v1/inspections/batch", json={"items": items})).json()["results"]
+    assert time.perf_counter() - started < 20, "a wrong id is waited for once, not for each use"
+    assert [one.get("status") for one in results] == [404] * 200 + [None]
+    assert await count_alerts(detection) == 1
+
+
+async def test_an_asset_registered_a_moment_ago_is_waited_for(detection: Harness) -> None:
+    client = detection.client("ingest", teams=["shop"])
+    asking = asyncio.create_task(client.post("/v1/inspections", json=an_input(ATTACK, asset_id=str(ASSET))))
+    await asyncio.sleep(0.1)
+    assert not asking.done()
+    await detection.deliver(an_asset_registered())
+    assert (await asking).status_code == 200
 
 
 async def test_a_batch_answers_in_order_with_errors_in_their_places(detection: Harness) -> None:
