@@ -235,7 +235,7 @@ class Front:
         )
 
     async def _page(self, exchange: Exchange, path: bytes, query: bytes, forwarded: list[bytes], trace: bytes) -> int:
-        if path in (b"/livez", b"/metrics"):
+        if path == b"/livez":
             return await _dispatch(self._own, exchange, forwarded, [(b"traceparent", trace)], b"", [])
         answer = await self._means().pages.answer(exchange.method, path, query, exchange.scope["headers"])
         headers = [

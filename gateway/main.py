@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import aiohttp
+import prometheus_client
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -59,6 +60,7 @@ async def _resources(runtime: Runtime) -> AsyncIterator[None]:
     settings: GatewaySettings = runtime.settings
     policies = settings.policies()
     async with AsyncExitStack() as stack:
+        await _serve_metrics(stack, settings)
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         upstreams = {
             name: Upstream(
@@ -114,6 +116,23 @@ async def _resources(runtime: Runtime) -> AsyncIterator[None]:
             yield
         finally:
             await _last_words(access)
+
+
+async def _serve_metrics(stack: AsyncExitStack, settings: GatewaySettings) -> None:
+    """On an address of their own: who counts what the gateway does needs no key, and those outside are not shown it.
+
+    In a thread, so that they can also be read while the database or this loop hangs.
+    """
+    if settings.metrics_port is None:
+        return
+    server, thread = prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    stack.push_async_callback(asyncio.to_thread, stop)
 
 
 async def _last_words(access: Access) -> None:

@@ -23,6 +23,9 @@ class GatewaySettings(ServiceSettings):
     tls_certificate_file: Path | None = None
     """PEM chain; with `tls_key_file` the gateway speaks TLS itself."""
     tls_key_file: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where Prometheus finds the metrics, without credentials: never the public address. None: nowhere."""
 
     key_pepper: SecretStr
     """Keys the digests of API keys; losing it makes every key useless."""

@@ -87,6 +87,7 @@ class Environment:
             values["WEBHOOK_ALLOW_LOOPBACK"] = "true"
         if name == "gateway":
             values["KEY_PEPPER"] = credentials.text("gateway.key-pepper")
+            values["METRICS_PORT"] = str(self.ports.gateway_metrics)
         return {f"{name.upper()}_{key}": value for key, value in values.items()} | self.of_python()
 
     def of_python(self) -> dict[str, str]:

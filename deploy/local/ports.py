@@ -34,6 +34,10 @@ class Ports:
     def nats_monitoring(self) -> int:
         return self.base + 9
 
+    @property
+    def gateway_metrics(self) -> int:
+        return self.base + 10
+
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on at this moment."""

@@ -140,6 +140,7 @@ class Stack:
         """Refuse to start anything while another program holds one of our ports."""
         wanted = {name: self.environment.port(name) for name in self._modules}
         ports = self.environment.ports
+        wanted["gateway metrics"] = ports.gateway_metrics
         if self._settings.database_url is None:
             wanted["postgres"] = ports.postgres
         if self._settings.nats_url is None:

@@ -19,7 +19,7 @@ from deploy.local.environment import Environment
 from deploy.local.home import Home
 from deploy.local.settings import StackSettings
 
-PORTS = 10
+PORTS = 11
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Stack:
 
 
 def free_block() -> int:
-    """A port with the nine above it free."""
+    """A port with those above it free that a stack takes."""
     for base in range(18_000, 60_000, 20):
         with contextlib.ExitStack() as stack:
             try:
@@ -58,7 +58,7 @@ def free_block() -> int:
             except OSError:
                 continue
             return base
-    raise RuntimeError("no ten free ports in a row")
+    raise RuntimeError("no free ports in a row")
 
 
 def start(home: Path, port: int, **settings: str) -> Stack:

@@ -136,6 +136,8 @@ async def test_rotation_gives_the_same_rights_and_lets_the_old_key_overlap(gatew
 BAD_KEYS: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "/name"),
     ({"name": "x" * 301}, "/name"),
+    ({"name": "\u200b"}, "/name"),
+    ({"teams": ["a", "\u2060"]}, "/teams/1"),
     ({"roles": []}, "/roles"),
     ({"roles": ["root"]}, "/roles/0"),
     ({"roles": ["service"]}, "/roles/0"),

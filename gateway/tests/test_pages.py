@@ -8,6 +8,7 @@ from typing import Any
 
 from openapi_spec_validator import validate
 
+from deploy.local.ports import free_port, is_taken
 from gateway.pages import _STATIC
 from gateway.target import SERVICES
 from gateway.tests.conftest import Gateway, Service, Stand, service_running
@@ -104,12 +105,23 @@ async def test_the_page_runs_under_a_policy_that_allows_nothing_but_its_own_file
     assert not re.search(r"<script(?![^>]*src=)", page.text)
 
 
-async def test_metrics_count_requests_by_service_and_status_and_name_no_path(gateway: Gateway) -> None:
+async def test_metrics_count_requests_by_service_and_status_and_name_no_path(stand: Stand) -> None:
+    port = free_port()
+    gateway = await stand.gateway(metrics_port=port)
     key = await gateway.key()
     await gateway.get("/v1/assets/some-secret-name", key)
     await gateway.get("/v1/assets")
-    text_of_metrics = (await gateway.get("/metrics")).text
+    async with gateway.session.get(f"http://127.0.0.1:{port}/metrics") as response:
+        text_of_metrics = await response.text()
     line = 'colonnade_gateway_request_duration_seconds_count{area="inventory",method="GET",status="%d"}'
     assert line % 200 in text_of_metrics
     assert line % 401 in text_of_metrics
     assert "some-secret-name" not in text_of_metrics
+    await gateway.stop()
+    await eventually(lambda: not is_taken(port))
+
+
+async def test_the_public_address_shows_nobody_the_metrics(stand: Stand) -> None:
+    gateway = await stand.gateway(metrics_port=free_port())
+    for key in (None, await gateway.key("admin")):
+        assert (await gateway.get("/metrics", key)).status == 404
