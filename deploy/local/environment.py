@@ -83,8 +83,9 @@ class Environment:
             # What a person on this machine may want looked through, and nothing else.
             values["DISCOVERY_ROOTS"] = json.dumps([str(Path.home()), tempfile.gettempdir()])
         if name == "incidents":
-            # A subscriber on this machine is what one has here.
+            # A subscriber on this machine is what one has here, but never the stack itself.
             values["WEBHOOK_ALLOW_LOOPBACK"] = "true"
+            values["WEBHOOK_REFUSED_PORTS"] = json.dumps([self.ports.nats_monitoring, self.ports.gateway_metrics])
         if name == "gateway":
             values["KEY_PEPPER"] = credentials.text("gateway.key-pepper")
             values["METRICS_PORT"] = str(self.ports.gateway_metrics)

@@ -17,6 +17,8 @@ from deploy.local.environment import MODULES, Environment
 from deploy.local.home import Home
 from deploy.local.process import Pids, StartError, trim_logs
 from deploy.local.settings import StackSettings, load
+from deploy.local.throwaway import PORTS
+from services.incidents.settings import IncidentsSettings
 
 
 def test_the_heads_of_a_migrations_folder_are_what_nothing_follows(
@@ -74,6 +76,13 @@ def test_the_trust_file_names_who_may_sign_and_up_to_what(tmp_path: Path) -> Non
     assert "*" not in trust["incidents"]["scopes"]
     for issuer in trust.values():
         load_pem_public_key(issuer["public_key"].encode())
+
+
+def test_webhooks_reach_no_port_of_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = Environment(Home(tmp_path), StackSettings(home=tmp_path, port=20_000))
+    for name, value in environment.of("incidents").items():
+        monkeypatch.setenv(name, value)
+    assert set(range(20_000, 20_000 + PORTS)) <= IncidentsSettings().own_ports
 
 
 def test_secrets_are_made_once_for_their_owner_only_and_differ(tmp_path: Path) -> None:
