@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.detection import store
-from services.detection.store import asset_copy_table
+from services.detection.store import assets
+from services.detection.store.tables import asset_copy_table
 from shared.consumer import Consumers, Received
 from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
 from shared.database import Tx
@@ -16,7 +16,7 @@ consumers = Consumers("detection", rebuilt=[asset_copy_table], linger_seconds=0.
 
 @consumers.on(*ASSET_EVENTS)
 async def copy_assets(tx: Tx, batch: Sequence[Received[AssetEvent]]) -> None:
-    assets = [received.event.asset for received in batch]
-    await store.put_assets(tx, assets)
+    known = [received.event.asset for received in batch]
+    await assets.put(tx, known)
     if not replaying.get():
-        await store.follow_owners(tx, assets)
+        await assets.follow_owners(tx, known)

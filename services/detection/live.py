@@ -16,13 +16,15 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.detection import pack, store
-from services.detection.application import Sighting, raise_alerts
+from services.detection import pack
+from services.detection.application.alerts import Sighting, raise_alerts
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.sessions import Sessions, Subject
 from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.verdict import Block
-from services.detection.store import Containment, Watched
+from services.detection.store import activity, assets, containments, generation, rules
+from services.detection.store.assets import Watched
+from services.detection.store.containments import Containment
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
@@ -68,18 +70,18 @@ class Live:
     async def load(self) -> None:
         """Take over rules and containments as they are now, where they moved since the last time."""
         async with self._db.read() as tx:
-            rules_at, containments_at = await store.generation(tx)
-            rules: list[Loaded] | None = None
+            rules_at, containments_at = await generation.current(tx)
+            loaded: list[Loaded] | None = None
             if rules_at != self._rules_at:
-                rules, unreadable = await store.rules_in_force(tx)
+                loaded, unreadable = await rules.in_force(tx)
                 if unreadable:
                     telemetry.logger().error("rules_unreadable", rules=unreadable)
             if containments_at != self._containments_at:
-                in_force = await store.containments_in_force(tx)
+                in_force = await containments.in_force(tx)
                 self._containments = {(one.target_kind, one.target, one.team): one for one in in_force}
                 self._containments_at = containments_at
-        if rules is not None:
-            self._detector = await asyncio.to_thread(compiled, rules)
+        if loaded is not None:
+            self._detector = await asyncio.to_thread(compiled, loaded)
             self._rules_at = rules_at
 
     async def follow(self, runtime: Runtime) -> None:
@@ -101,8 +103,8 @@ class Live:
             return
         try:
             async with self._db.begin() as tx:
-                await store.share_activity(tx, unshared)
-                totals = await store.activity_of(tx, list(unshared))
+                await activity.share(tx, unshared)
+                totals = await activity.of(tx, list(unshared))
         except BaseException:
             self.sessions.give_back(unshared)
             raise
@@ -128,7 +130,7 @@ class Live:
         would otherwise queue for its alert's row, a commit each: 40 a second with 32 callers, measured.
 
         Raises:
-            Exception: as `application.raise_alerts` and the database; then nothing of these was stored.
+            Exception: as `raise_alerts` and the database; then nothing of these was stored.
         """
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unrecorded.append((sightings, stored))
@@ -171,15 +173,15 @@ class Live:
             return
         try:
             async with self._db.read() as tx:
-                found = await store.activity_of(tx, missing)
+                found = await activity.of(tx, missing)
         except Exception as error:
             if not is_outage(error):
                 raise
             # Detection goes on with what this replica counts itself.
             telemetry.logger().warning("activity_unavailable", error=repr(error))
             return
-        for subject, activity in found.items():
-            self.sessions.learn(subject, activity)
+        for subject, total in found.items():
+            self.sessions.learn(subject, total)
 
     async def expect(self, caller: Caller, asset_ids: Collection[UUID]) -> None:
         """Give assets that were registered a moment ago the time to become known here.
@@ -196,7 +198,7 @@ class Live:
         deadline = now + self._asset_wait_seconds
         while True:
             async with self._db.read() as tx:
-                hidden = await store.hidden_assets(tx, caller, unsure)
+                hidden = await assets.hidden(tx, caller, unsure)
             for one in unsure - hidden:
                 # So that `asset` looks again, should it have found nothing a moment ago.
                 self._assets.pop(one, None)
@@ -222,7 +224,7 @@ class Live:
             return known[1], known[2]
         try:
             async with self._db.read() as tx:
-                watched = await store.watched(tx, asset_id)
+                watched = await assets.watched(tx, asset_id)
         except Exception as error:
             if known is None or not is_outage(error):
                 raise
@@ -252,12 +254,12 @@ class Live:
         return None
 
 
-def compiled(rules: list[Loaded]) -> Detector:
+def compiled(loaded: list[Loaded]) -> Detector:
     """A detector of these rules; the shipped ones that stand unchanged share the pack's compilation."""
     shipped = pack.shipped()
     unchanged = frozenset(
         one.rule.id
-        for one in rules
+        for one in loaded
         if one.rule.id in shipped and pack.digest_of(one.rule) == shipped[one.rule.id].digest
     )
-    return Detector(rules, pack.compiled(), unchanged)
+    return Detector(loaded, pack.compiled(), unchanged)

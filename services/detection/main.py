@@ -12,9 +12,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from services.detection import api, application, events, pack, store
+from services.detection import api, events, pack
+from services.detection.application import containments, rules
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
+from services.detection.store import activity, metadata
 from shared import telemetry
 from shared.commands import command_line
 from shared.database import is_outage
@@ -42,7 +44,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         try:
             async with runtime.db.begin() as tx:
                 await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("detection pack"))))
-                await application.take_over_pack(tx, datetime.now(UTC))
+                await rules.take_over_pack(tx, datetime.now(UTC))
             await compiling
             await memory.load()
             break
@@ -75,13 +77,15 @@ async def hear(runtime: Runtime) -> None:
 
 
 async def expire(runtime: Runtime) -> None:
+    now = datetime.now(UTC)
     async with runtime.db.begin() as tx:
-        await application.expire(tx, datetime.now(UTC))
+        await containments.expire(tx, now)
+        await rules.expire(tx, now)
 
 
 async def forget(runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
-        await store.forget_activity(tx, time.time())
+        await activity.forget(tx, time.time())
 
 
 SERVICE = Service(
@@ -89,7 +93,7 @@ SERVICE = Service(
     title="Detection",
     description="Inspects what passes between people, models and tools, and raises alerts.",
     directory=Path(__file__).parent,
-    metadata=store.metadata,
+    metadata=metadata,
     routers=api.ROUTERS,
     consumers=events.consumers,
     channels=["generation", "alert"],

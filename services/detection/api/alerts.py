@@ -12,10 +12,11 @@ from fastapi import Header, Query
 from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
-from services.detection import application, store
-from services.detection.application import NoSuchAlert
+from services.detection.application import alerts as application
+from services.detection.application.alerts import NoSuchAlert
 from services.detection.domain import ocsf
 from services.detection.live import Live
+from services.detection.store import alerts as store
 from shared.auth import Caller, requires
 from shared.contracts.detection import AlertSnapshot, Disposition, FindingKind, Severity
 from shared.contracts.incidents import IncidentCategory
@@ -92,7 +93,7 @@ async def list_alerts(
         "kind": kind and kind.value,
     }
     filters = {name: value for name, value in wanted.items() if value is not None}
-    rows = await work.read(lambda tx: store.alerts_page(tx, work.caller, filters, since, until, page.after, page.limit))
+    rows = await work.read(lambda tx: store.page(tx, work.caller, filters, since, until, page.after, page.limit))
     shown = rows[: page.limit]
     cursor = page.cursor(shown[-1].first_seen.isoformat(), shown[-1].alert_id) if len(rows) > page.limit else None
     if format == "ocsf":
@@ -126,7 +127,7 @@ async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator
     while not runtime.stopping.is_set():
         try:
             async with runtime.db.read() as tx:
-                rows = await store.changed_alerts(tx, caller, after)
+                rows = await store.changed(tx, caller, after)
         except Exception as error:
             if not is_outage(error):
                 raise
@@ -150,7 +151,7 @@ async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator
 @requires("detection:read")
 async def get_alert(alert_id: UUID, work: Work) -> Response:
     """One alert."""
-    row = await work.read(lambda tx: store.alert(tx, work.caller, alert_id))
+    row = await work.read(lambda tx: store.get(tx, work.caller, alert_id))
     if row is None:
         raise NoSuchAlert(f"there is no alert {alert_id}")
     return reply(AlertView.of(row), etag=row.version)
@@ -161,6 +162,6 @@ async def get_alert(alert_id: UUID, work: Work) -> Response:
 async def judge_alert(alert_id: UUID, body: Judgement, if_match: IfMatch, work: Work) -> Response:
     """Say what an alert was. False positives stop weighing on the asset's risk."""
     return await work.run(
-        lambda tx: application.dispose_alert(tx, work.caller, alert_id, if_match, body.disposition, body.comment),
+        lambda tx: application.dispose(tx, work.caller, alert_id, if_match, body.disposition, body.comment),
         lambda row: reply(AlertView.of(row), etag=row.version),
     )

@@ -10,9 +10,10 @@ from fastapi import Query
 from pydantic import Field, ValidationInfo, field_validator
 from starlette.responses import Response
 
-from services.detection import application, store
-from services.detection.application import NoSuchContainment
-from services.detection.store import Containment
+from services.detection.application import containments as application
+from services.detection.application.containments import NoSuchContainment
+from services.detection.store import containments as store
+from services.detection.store.containments import Containment
 from shared.auth import requires
 from shared.http import reply
 from shared.models import In, Instant, Out, PageOf
@@ -124,9 +125,7 @@ async def list_containments(
 ) -> Response:
     """List containments, newest first."""
     filters = {name: value for name, value in (("target_kind", target_kind), ("target", target)) if value is not None}
-    rows = await work.read(
-        lambda tx: store.containments_page(tx, work.caller, filters, in_force, page.after, page.limit)
-    )
+    rows = await work.read(lambda tx: store.page(tx, work.caller, filters, in_force, page.after, page.limit))
     shown = rows[: page.limit]
     cursor = page.cursor(shown[-1].created_at.isoformat(), shown[-1].containment_id) if len(rows) > page.limit else None
     return reply(PageOf[ContainmentView](items=[ContainmentView.of(one) for one in shown], next_cursor=cursor))
@@ -136,7 +135,7 @@ async def list_containments(
 @requires("detection:read")
 async def get_containment(containment_id: UUID, work: Work) -> Response:
     """One containment."""
-    one = await work.read(lambda tx: store.containment(tx, containment_id))
+    one = await work.read(lambda tx: store.get(tx, containment_id))
     if one is None or not work.caller.sees(one.owner_team):
         raise NoSuchContainment(f"there is no containment {containment_id}")
     return reply(ContainmentView.of(one))

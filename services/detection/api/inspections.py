@@ -18,7 +18,7 @@ from fastapi import Depends, Request
 from pydantic import Field, ValidationError, model_validator
 from starlette.responses import Response
 
-from services.detection.application import Sighting, raise_alerts, worth_a_person
+from services.detection.application.alerts import Sighting, raise_alerts, worth_a_person
 from services.detection.domain.assets import Asset, Mode, NoSuchAsset
 from services.detection.domain.evidence import digest
 from services.detection.domain.interaction import (
@@ -153,6 +153,30 @@ class FindingView(Out):
     evidence: EvidenceView
     shadow: bool = Field(description="On trial: it counts for neither verdict nor decision.")
 
+    @classmethod
+    def of(cls, one: Finding) -> FindingView:
+        # Built without validation: the parts come from our own detector, and this is the hot path.
+        evidence = EvidenceView.model_construct(
+            field=one.evidence.field,
+            start=one.evidence.start,
+            end=one.evidence.end,
+            excerpt=one.evidence.excerpt,
+            via=one.evidence.via,
+        )
+        return cls.model_construct(
+            rule_id=one.rule_id,
+            rule_version=one.rule_version,
+            kind=one.kind,
+            title=one.title,
+            category=one.category,
+            severity=one.severity,
+            score=one.score,
+            owasp=one.owasp,
+            atlas=one.atlas,
+            evidence=evidence,
+            shadow=one.shadow,
+        )
+
 
 class BlockView(Out):
     """Why nothing of this passes, whatever it says."""
@@ -161,6 +185,12 @@ class BlockView(Out):
     containment_id: UUID | None
     target_kind: str
     target: str
+
+    @classmethod
+    def of(cls, block: Block) -> BlockView:
+        return cls(
+            reason=block.reason, containment_id=block.containment_id, target_kind=block.target_kind, target=block.target
+        )
 
 
 class InspectionView(Out):
@@ -289,8 +319,8 @@ async def _inspect(asked: NewInspection, interaction: Interaction, caller: Calle
         verdict=verdict,
         decision=decision,
         score=score,
-        findings=[_finding(one) for one in inspected.findings],
-        blocked=_block(block),
+        findings=[FindingView.of(one) for one in inspected.findings],
+        blocked=BlockView.of(block) if block is not None else None,
         elapsed_ms=0.0,
     )
     if decision is Decision.REDACT:
@@ -372,38 +402,6 @@ def _segments(message: Message, field: str) -> list[Segment]:
         where = f"{field}/tool_calls/{at}/function/arguments"
         found.append(Segment(where, Direction.TOOL_CALL, call.function.arguments))
     return [segment for segment in found if segment.text]
-
-
-def _finding(one: Finding) -> FindingView:
-    # Built without validation: the parts come from our own detector, and this is the hot path.
-    evidence = EvidenceView.model_construct(
-        field=one.evidence.field,
-        start=one.evidence.start,
-        end=one.evidence.end,
-        excerpt=one.evidence.excerpt,
-        via=one.evidence.via,
-    )
-    return FindingView.model_construct(
-        rule_id=one.rule_id,
-        rule_version=one.rule_version,
-        kind=one.kind,
-        title=one.title,
-        category=one.category,
-        severity=one.severity,
-        score=one.score,
-        owasp=one.owasp,
-        atlas=one.atlas,
-        evidence=evidence,
-        shadow=one.shadow,
-    )
-
-
-def _block(block: Block | None) -> BlockView | None:
-    if block is None:
-        return None
-    return BlockView(
-        reason=block.reason, containment_id=block.containment_id, target_kind=block.target_kind, target=block.target
-    )
 
 
 def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction, redactions: Any) -> None:

@@ -10,11 +10,12 @@ from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.detection import application, store
-from services.detection.api.inspections import FindingView, _finding
-from services.detection.application import NoSuchRule
+from services.detection.api.inspections import FindingView
+from services.detection.application import rules as application
+from services.detection.application.rules import NoSuchRule
 from services.detection.domain.rules import Example, Rule, Status
-from services.detection.store import StoredRule
+from services.detection.store import rules as store
+from services.detection.store.rules import StoredRule
 from shared.auth import requires
 from shared.contracts.detection import FindingKind
 from shared.contracts.incidents import IncidentCategory
@@ -81,7 +82,7 @@ async def list_rules(
     wanted: dict[str, Any] = {"kind": kind, "category": category, "status": status, "origin": origin}
     filters = {name: str(value) for name, value in wanted.items() if value is not None}
     after = str(page.after[0]) if page.after is not None else None
-    rows = await work.read(lambda tx: store.rules_page(tx, work.caller, filters, after, page.limit))
+    rows = await work.read(lambda tx: store.page(tx, work.caller, filters, after, page.limit))
     shown = [RuleView.of(stored) for stored in rows[: page.limit]]
     cursor = page.cursor(shown[-1].id) if len(rows) > page.limit else None
     return reply(PageOf[RuleView](items=shown, next_cursor=cursor))
@@ -102,7 +103,7 @@ async def create_rule(body: Rule, work: Work) -> Response:
     now = datetime.now(UTC)
     await asyncio.to_thread(application.check_examples, body)
     return await work.run(
-        lambda tx: application.create_rule(tx, work.caller, body, now),
+        lambda tx: application.create(tx, work.caller, body, now),
         lambda made: reply(
             RuleView.of(made[0]), status=201 if made[1] else 200, etag=made[0].version, location=f"/v1/rules/{body.id}"
         ),
@@ -118,7 +119,8 @@ async def test_rule(body: RuleTrial, work: Work) -> Response:
         examples = [*body.rule.examples.match, *body.rule.examples.near_miss]
     trials = await asyncio.to_thread(application.try_examples, body.rule, examples)
     results = [
-        TrialResult(fired=trial.fired, finding=_finding(trial.finding) if trial.finding else None) for trial in trials
+        TrialResult(fired=trial.fired, finding=FindingView.of(trial.finding) if trial.finding else None)
+        for trial in trials
     ]
     return reply(TrialView(results=results))
 
@@ -127,7 +129,7 @@ async def test_rule(body: RuleTrial, work: Work) -> Response:
 @requires("detection:read")
 async def get_rule(rule_id: str, work: Work) -> Response:
     """One rule."""
-    stored = await work.read(lambda tx: store.rule(tx, work.caller, rule_id))
+    stored = await work.read(lambda tx: store.get(tx, work.caller, rule_id))
     if stored is None:
         raise NoSuchRule(f"there is no rule {rule_id}")
     return reply(RuleView.of(stored), etag=stored.version)
@@ -140,7 +142,7 @@ async def change_rule(rule_id: str, body: Rule, if_match: IfMatch, work: Work) -
     now = datetime.now(UTC)
     await asyncio.to_thread(application.check_examples, body)
     return await work.run(
-        lambda tx: application.change_rule(tx, work.caller, rule_id, body, if_match, now),
+        lambda tx: application.change(tx, work.caller, rule_id, body, if_match, now),
         lambda stored: reply(RuleView.of(stored), etag=stored.version),
     )
 
@@ -151,6 +153,6 @@ async def disable_rule(rule_id: str, if_match: IfMatch, work: Work) -> Response:
     """Take a rule out of force. It stays on record; PUT with another status puts it back."""
     now = datetime.now(UTC)
     return await work.run(
-        lambda tx: application.disable_rule(tx, work.caller, rule_id, if_match, now),
+        lambda tx: application.disable(tx, work.caller, rule_id, if_match, now),
         lambda stored: reply(RuleView.of(stored), etag=stored.version),
     )

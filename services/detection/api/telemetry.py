@@ -9,9 +9,10 @@ from uuid import UUID
 from pydantic import Field
 from starlette.responses import Response
 
-from services.detection import application, store
 from services.detection.api.inspections import Memory
+from services.detection.application import assets as application
 from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.store import assets as store
 from shared.auth import requires
 from shared.http import IfMatch, reply
 from shared.models import In, Out

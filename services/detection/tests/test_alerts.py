@@ -12,7 +12,7 @@ import httpx
 import sqlalchemy as sa
 
 from services.detection.api.alerts import _events
-from services.detection.store import alert_table
+from services.detection.store.tables import alert_table
 from services.detection.tests.conftest import client_of, memory_of
 from services.detection.tests.factories import ASSET, ATTACK, an_asset_registered, an_asset_updated, an_input
 from shared.testing import Harness

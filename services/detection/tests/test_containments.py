@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.detection import application
+from services.detection.application import containments as application
 from services.detection.tests.conftest import caught_up, client_of
 from services.detection.tests.factories import ASSET, an_asset_registered, an_input
 from shared.testing import Harness, eventually

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from services.detection.store import alert_table
+from services.detection.store.tables import alert_table
 from services.detection.tests.conftest import caught_up
 from services.detection.tests.factories import (
     ASSET,

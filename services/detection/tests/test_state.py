@@ -11,12 +11,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services.detection import store
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Subject
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
-from services.detection.store import activity_amount_table, asset_copy_table
+from services.detection.store import activity, assets
+from services.detection.store.tables import activity_amount_table, asset_copy_table
 from services.detection.tests.conftest import client_of, memory_of, second_replica
 from services.detection.tests.factories import ASSET, ATTACK, an_asset_registered, an_asset_updated, an_input
 from shared import migrate
@@ -40,7 +40,7 @@ async def test_assets_are_copied_and_stale_news_is_skipped(detection: Harness) -
         an_asset_updated(version=2, data_classification=DataClassification.PUBLIC),
     )
     async with detection.runtime.db.read() as tx:
-        watched = await store.watched(tx, ASSET)
+        watched = await assets.watched(tx, ASSET)
     assert watched is not None
     assert (watched.asset.version, watched.asset.data_classification) == (3, DataClassification.REGULATED)
     assert watched.asset.authorized_tools == {"search", "send_mail"}
@@ -84,9 +84,9 @@ async def test_old_sums_are_forgotten(detection: Harness) -> None:
     await detection.client().post("/v1/inspections", json=CALL)
     await memory_of(detection).share_once()
     async with detection.runtime.db.begin() as tx:
-        await store.forget_activity(tx, time.time())
+        await activity.forget(tx, time.time())
         assert await tx.scalar(sa.select(sa.func.count()).select_from(activity_amount_table)) == 1
-        await store.forget_activity(tx, time.time() + 600)
+        await activity.forget(tx, time.time() + 600)
         assert await tx.scalar(sa.select(sa.func.count()).select_from(activity_amount_table)) == 0
 
 
