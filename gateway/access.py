@@ -79,15 +79,18 @@ class Access:
         key_id = keys.key_id(presented)
         if key_id is None:
             return None
-        if key_id not in self._keys:
-            await self._find(key_id)
-        return self.known(presented)
+        # What was found is judged itself: when we go on, a change of the key may have dropped it from memory again.
+        known = self._keys.get(key_id) or await self._find(key_id)
+        return None if known is None else self._judged(key_id, known, presented)
 
     def known(self, presented: str) -> Principal | None:
         """Whose key this is, if that is known without asking the database and the key is good."""
         key_id = presented[_ID]
         known = self._keys.get(key_id)
-        if known is None or not keys.matches(self._peppers, presented, known.digest):
+        return None if known is None else self._judged(key_id, known, presented)
+
+    def _judged(self, key_id: str, known: Known, presented: str) -> Principal | None:
+        if not keys.matches(self._peppers, presented, known.digest):
             return None
         now = time.time()
         if known.principal.ends_at <= now:

@@ -143,7 +143,8 @@ class Limiter:
             return None
         if bucket.balance > 0:
             bucket.balance -= 1
-            if bucket.balance < policy.lease // 2 and not bucket.fetching and not bucket.exhausted:
+            low = bucket.balance < policy.lease // 2
+            if low and not bucket.fetching and not bucket.exhausted and now >= self._down_until:
                 bucket.fetching = True
                 self._ask(subject)
             return True, bucket

@@ -209,6 +209,26 @@ async def test_a_replica_alone_counts_what_it_admitted_in_the_window_before_the_
     assert await admitted(limiter, policy, 100) == 40
 
 
+async def test_permits_in_memory_are_spent_through_an_outage_and_the_store_is_asked_now_and_then() -> None:
+    now = 0.0
+    asked: list[float] = []
+
+    async def lease(wants: Sequence[Want]) -> list[Grant]:
+        asked.append(now)
+        if 0 < now < 10:
+            raise ConnectionRefusedError
+        return [Grant(want.subject, want.count, 4_000, 1, 60 - now) for want in wants]
+
+    policy = Policy("key", 40_000, 60)  # leased by the hundred, and asked for again below fifty
+    limiter = Limiter(lease, clock=lambda: now)
+    assert await admitted(limiter, policy, 60) == 60
+    for moment in (1.0, 1.2, 1.4, 1.6, 1.8):
+        now = moment
+        assert await admitted(limiter, policy, 1) == 1
+        await asyncio.sleep(0)
+    assert asked == [0.0, 1.0, 1.6]
+
+
 async def test_a_lease_that_leaves_one_out_fails_its_waiters_and_the_next_lease_goes_on() -> None:
     now = 0.0
     missing = {"key:b"}
