@@ -37,10 +37,10 @@ def _stored(row: Any) -> StoredRule:
 
 async def in_force(tx: Tx) -> tuple[list[Loaded], list[str]]:
     """The rules that run, and the ids of those that cannot be read: a later release may have written them."""
-    in_force = sa.select(rule_table).where(rule_table.c.status != Status.DEPRECATED.value)
+    running = sa.select(rule_table).where(rule_table.c.status != Status.DEPRECATED.value)
     loaded: list[Loaded] = []
     unreadable: list[str] = []
-    for row in await tx.execute(in_force):
+    for row in await tx.execute(running):
         try:
             loaded.append(Loaded(Rule.model_validate(row.document), row.version))
         except ValidationError:
