@@ -135,18 +135,36 @@ def response_of(error: errors.DomainError) -> Response:
     return respond(document_of(error), headers)
 
 
-def field_errors(details: Any) -> list[dict[str, str]]:
-    """pydantic's errors as fields: JSON Pointers into a body (`body` for all of it), plain names for parameters."""
+def field_errors(details: Any, body: Any = None) -> list[dict[str, str]]:
+    """pydantic's errors as fields: JSON Pointers into a body (`body` for all of it), plain names for parameters.
+
+    Args:
+        body: what was validated; with it, pointers have no parts that are pydantic's own, such as a union's members.
+    """
     found = []
     for detail in details:
-        location = [str(part) for part in detail["loc"]]
+        location = list(detail["loc"])
         if location and location[0] in {"query", "path", "header"}:
-            field = ".".join(location[1:])
+            field = ".".join(map(str, location[1:]))
         else:
             parts = location[1:] if location and location[0] == "body" else location
-            field = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts) or BODY
+            if body is not None:
+                parts = _within(body, parts, missing=detail["type"] == "missing")
+            field = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts) or BODY
         found.append({"field": field, "message": detail["msg"]})
     return found
+
+
+def _within(body: Any, location: list[int | str], *, missing: bool) -> list[int | str]:
+    """The parts of a location that lead through `body`, and the last one of a `missing` field, which is not there."""
+    parts = []
+    for at, part in enumerate(location):
+        here = part in body if isinstance(body, dict) else isinstance(body, list) and part in range(len(body))
+        if here:
+            body = body[part]
+        if here or (missing and at == len(location) - 1):
+            parts.append(part)
+    return parts
 
 
 def data_error(error: BaseException) -> errors.DomainError | None:
@@ -177,7 +195,7 @@ def install(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        fields = field_errors(error.errors())
+        fields = field_errors(error.errors(), error.body)
         first = fields[0] if fields else {"field": BODY, "message": "not valid"}
         return response_of(errors.Invalid(f"{first['field']}: {first['message']}", errors=fields))
 

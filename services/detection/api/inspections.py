@@ -275,7 +275,7 @@ def _parsed(item: dict[str, Any], caller: Caller) -> tuple[NewInspection, Intera
         asked = NewInspection.model_validate(item)
         return asked, _interaction(asked, caller)
     except ValidationError as error:
-        fields = problems.field_errors([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])
+        fields = problems.field_errors(error.errors(), item)
         return Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)
 
 

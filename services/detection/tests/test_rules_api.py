@@ -122,19 +122,19 @@ async def test_a_new_release_replaces_what_nobody_changed(detection: Harness) ->
         (a_rule(id="No"), "/id"),
         (a_rule(level="enormous"), "/level"),
         (a_rule(category="unheard_of"), "/category"),
-        (a_rule(detection={"type": "statistical", "metric": "mood", "threshold": 1}), None),
+        (a_rule(detection={"type": "statistical", "metric": "mood", "threshold": 1}), "/detection/metric"),
+        (a_rule(detection={"type": "regex", "pattern": "x"}), "/detection/pattern"),
+        (a_rule(detection={"type": "regex"}), "/detection"),
+        (a_rule(detection={"type": "telepathy"}), "/detection"),
         (a_rule(owasp=["LLM01"]), "/owasp"),
         (a_rule(examples={"match": [{"content": "x", "asset": {"asset_type": "toaster"}}]}), "/examples/match/0"),
         (a_rule(surprise=True), "/surprise"),
     ],
 )
-async def test_a_rule_that_cannot_run_is_refused_by_field(
-    detection: Harness, rule: dict[str, Any], field: str | None
-) -> None:
+async def test_a_rule_that_cannot_run_is_refused_by_field(detection: Harness, rule: dict[str, Any], field: str) -> None:
     response = await detection.client("engineer").post("/v1/rules", json=rule)
     assert response.status_code == 422, response.text
-    if field is not None:
-        assert response.json()["errors"][0]["field"] == field
+    assert response.json()["errors"][0]["field"] == field
     assert (await detection.client().get(f"/v1/rules/{rule['id']}")).status_code == 404
 
 
