@@ -67,7 +67,7 @@ docs: setup-dev  ## Generate docs/asyncapi.yaml from the contracts
 
 lock: $(UV)  ## Choose versions anew and write the lock files
 	@$(UV) pip compile -q --universal --generate-hashes --no-header --python-version 3.11 requirements-uv.in -o requirements-uv.lock
-	@$(UV) pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --extra inventory --extra detection --extra local pyproject.toml -o requirements.lock
+	@$(UV) pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --extra inventory --extra detection --extra metrics --extra local pyproject.toml -o requirements.lock
 	@$(UV) pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:  ## Remove the virtual environment and caches; the platform's data stays

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.metrics import api, events, store
+from services.metrics.api.paper import Typesetter
 from services.metrics.settings import MetricsSettings
 from shared.commands import command_line
-from shared.service import Service
+from shared.service import Runtime, Service
+
+
+@asynccontextmanager
+async def _resources(runtime: Runtime) -> AsyncIterator[None]:
+    runtime.resources["typesetter"] = Typesetter(runtime.settings.pdf_seconds)
+    yield
+
 
 SERVICE = Service(
     name="metrics",
@@ -21,6 +31,7 @@ SERVICE = Service(
     routers=api.routers,
     consumers=events.consumers,
     publishes=False,
+    resources=_resources,
 )
 
 app = command_line(SERVICE, MetricsSettings)

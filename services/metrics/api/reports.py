@@ -8,7 +8,8 @@ from fastapi import Query
 from starlette.responses import Response
 
 from services.metrics.api import reading
-from services.metrics.api.board import SECURITY_HEADERS, page
+from services.metrics.api.page import SECURITY_HEADERS, page
+from services.metrics.api.paper import Typesetter
 from services.metrics.api.routes import AsOf
 from services.metrics.api.views import BoardReportView, BoardTrendView
 from services.metrics.domain.figures import FIGURES
@@ -22,7 +23,7 @@ from shared.work import Work
 
 router = new_router("/v1/reports", "reports")
 
-FORMATS = ("json", "html")
+FORMATS = ("json", "html", "pdf")
 
 # The last quarter, week by week.
 TREND_WEEKS = 13
@@ -45,26 +46,39 @@ class FormatNotAvailable(Invalid):
 @router.get(
     "/board",
     response_model=BoardReportView,
-    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {
+            "content": {
+                "text/html": {"schema": {"type": "string"}},
+                "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
 )
 @requires("metrics:read")
 async def board(
     work: Work,
     format: Annotated[
-        str, Query(description="As data or as a page to print.", json_schema_extra={"enum": FORMATS})
+        str,
+        Query(
+            description="As data, as a page to read or print, or as a document.", json_schema_extra={"enum": FORMATS}
+        ),
     ] = "json",
     as_of: AsOf = None,
 ) -> Response:
     """The board's report: figures, maturity, coverage and the last quarter's trend at one moment."""
     demand_organization(work.caller, "the board's report")
-    if format == "pdf":
-        raise FormatNotAvailable("pdf is not available yet; print the html page", field="format", allowed=FORMATS)
     if format not in FORMATS:
         raise FormatNotAvailable(f"{format!r} is none of {', '.join(FORMATS)}", field="format", allowed=FORMATS)
     minute = reading.moment(as_of)
     report = await work.read(lambda tx: _report(tx, minute))
     if format == "html":
         return Response(page(report), media_type="text/html", headers=SECURITY_HEADERS)
+    if format == "pdf":
+        typesetter: Typesetter = work.runtime.resources["typesetter"]
+        name = f"board-report-{report.as_of:%Y-%m-%d}.pdf"
+        headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "no-store"}
+        return Response(await typesetter.pdf(report), media_type="application/pdf", headers=headers)
     return reply(report)
 
 

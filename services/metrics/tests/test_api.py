@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+from pypdf import PdfReader
 
 from services.metrics.domain.figures import FIGURES
+from services.metrics.main import SERVICE
+from services.metrics.settings import MetricsSettings
 from services.metrics.tests.factories import (
     a_deployment,
     a_policy,
@@ -21,7 +27,7 @@ from services.metrics.tests.factories import (
     an_update,
 )
 from services.metrics.tests.test_events import BY_HAND
-from shared.testing import Harness
+from shared.testing import Harness, TestServer, harness
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -294,7 +300,6 @@ async def test_a_series_covers_thirty_days_by_days_unless_told(metrics: Harness)
         ("/v1/metrics/timeseries", {"name": "total_ai_assets", "from": "2999-01-01T00:00:00Z"}, "from"),
         ("/v1/metrics/timeseries", {"name": "total_ai_assets", "from": "0001-01-01T00:00:00+14:00"}, "step"),
         ("/v1/metrics/timeseries", {"name": "total_ai_assets", "to": "soon"}, "to"),
-        ("/v1/reports/board", {"format": "pdf"}, "format"),
         ("/v1/reports/board", {"format": "docx"}, "format"),
     ],
 )
@@ -347,6 +352,40 @@ async def test_the_printed_report_is_inert(metrics: Harness) -> None:
     assert str(an_id("one")) not in page
 
 
+async def test_the_document_holds_the_figures_and_what_people_wrote_as_they_wrote_it(metrics: Harness) -> None:
+    hostile = '#panic("x") *b* $x$ `raw` <a> @b ]['
+    await metrics.deliver(*an_estate(), together=True)
+    await metrics.deliver(a_registration("one", at=now(), owner_team=hostile))
+    client = metrics.client("viewer")
+    report = await fetched(client, "/v1/reports/board", as_of=ESTATE_AT)
+    response = await client.get("/v1/reports/board", params={"format": "pdf", "as_of": ESTATE_AT})
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/pdf"), response.text
+    assert response.headers["content-disposition"] == 'inline; filename="board-report-2026-07-01.pdf"'
+    document = PdfReader(BytesIO(response.content))
+    assert document.metadata is not None
+    assert document.metadata.title == "AI security program"
+    text = " ".join(" ".join(page.extract_text() for page in document.pages).split())
+    assert "as of 2026-07-01 15:00 UTC" in text
+    program = report["program"]
+    assert f"total ai assets {program['total_ai_assets']} Assets in the inventory" in text
+    assert f"asset coverage rate {100 * program['asset_coverage_rate']:.2f}%" in text
+    for level in report["maturity"]:
+        assert (
+            f"{level['dimension']} {level['level']} {level['level_name'] if level['has_data'] else '(no data)'}" in text
+        )
+    assert hostile in text
+    assert "The last quarter, week by week" in text
+    assert "typst" not in sys.modules  # it would stay in this process's memory for good
+
+
+async def test_a_document_that_takes_too_long_is_given_up_and_its_process_ended(postgres: TestServer) -> None:
+    async with harness(SERVICE, MetricsSettings, postgres, pdf_seconds=0.01) as metrics:
+        response = await metrics.client("viewer").get("/v1/reports/board", params={"format": "pdf"})
+    assert (response.status_code, "Retry-After" in response.headers) == (503, True)
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if any("typeset.py" in part for part in child.cmdline())]
+
+
 async def test_the_documents_describe_every_figure(metrics: Harness) -> None:
     document = (await metrics.anonymous().get("/openapi.json")).json()
     program = document["components"]["schemas"]["ProgramView"]["properties"]
@@ -354,7 +393,7 @@ async def test_the_documents_describe_every_figure(metrics: Harness) -> None:
     names = {name for name in FIGURES if "." not in name}
     assert names <= set(program)
     board = document["paths"]["/v1/reports/board"]["get"]
-    assert set(board["responses"]["200"]["content"]) == {"application/json", "text/html"}
+    assert set(board["responses"]["200"]["content"]) == {"application/json", "text/html", "application/pdf"}
     name = next(p for p in document["paths"]["/v1/metrics/timeseries"]["get"]["parameters"] if p["name"] == "name")
     assert set(name["schema"]["enum"]) == set(FIGURES)
 
