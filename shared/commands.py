@@ -17,7 +17,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 
-from shared import audit, migrate
+from shared import audit
 from shared.auth import Caller
 from shared.consumer import dead_letter_table
 from shared.database import Tx
@@ -101,6 +101,8 @@ def command_line(service: Service, settings_of: Callable[[], ServiceSettings]) -
         new: Annotated[str | None, typer.Option(help="Write a new revision with this title.")] = None,
     ) -> None:
         """Bring the database to the newest revision, with the owner role."""
+        from shared import migrate  # with it comes Alembic, 6 MB that a process that serves has no use for
+
         settings = settings_of()
         secret = settings.migration_database_url or settings.database_url
         url = secret.get_secret_value()

@@ -262,4 +262,6 @@ def compiled(loaded: list[Loaded]) -> Detector:
         for one in loaded
         if one.rule.id in shipped and pack.digest_of(one.rule) == shipped[one.rule.id].digest
     )
-    return Detector(loaded, pack.compiled(), unchanged)
+    # The pack's own objects, so that what was read from the database can go.
+    known = [Loaded(shipped[one.rule.id].rule, one.version) if one.rule.id in unchanged else one for one in loaded]
+    return Detector(known, pack.compiled(), unchanged)

@@ -35,18 +35,31 @@ class Span:
     value_end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pattern:
-    """One compiled pattern; `number` is its Hyperscan id, `value` the index of the group of that name."""
+    """One pattern; `number` is its Hyperscan id, `field` its JSON Pointer in the rule.
+
+    RE2 compiles it when it is first needed: all that are shipped hold 10 MB together, and take most of the time that
+    making a set ready takes, while most of them never come near a match.
+    """
 
     number: int
-    regexp: Any
-    value: int | None
+    written: str
+    case_sensitive: bool
+    field: str
+    _compiled: Any = None
+
+    @property
+    def regexp(self) -> Any:
+        if self._compiled is None:
+            self._compiled = compile_pattern(self.written, case_sensitive=self.case_sensitive, field=self.field)
+        return self._compiled
 
     def span(self, match: Any) -> Span:
         start, end = match.span()
-        if self.value is not None:
-            value_start, value_end = match.span(self.value)
+        value = self.regexp.groupindex.get("value")
+        if value is not None:
+            value_start, value_end = match.span(value)
             if value_start >= 0:
                 return Span(start, end, value_start, value_end)
         return Span(start, end, start, end)
@@ -154,11 +167,12 @@ class PatternSet:
         """Compile `rules`.
 
         Args:
-            multi: under Hyperscan as well, which takes milliseconds a rule; for rules that are shipped.
+            multi: under Hyperscan as well, which takes milliseconds a rule; for rules that are shipped. RE2 compiles
+                theirs on first use.
             squeezed: for text whose words have lost their separators; only rules over folded text, under RE2 alone.
 
         Raises:
-            InvalidRule: a pattern does not compile under RE2.
+            InvalidRule: a pattern does not compile under RE2; not with `multi`.
             hyperscan.error: one does not under Hyperscan.
         """
         self._rules: dict[View, list[_Compiled]] = {View.TEXT: [], View.RAW: []}
@@ -169,18 +183,19 @@ class PatternSet:
         for rule in rules:
             if not isinstance(rule.detection, RegexDetection) or (squeezed and rule.detection.view is View.RAW):
                 continue
-            view = rule.detection.view
+            view, case_sensitive = rule.detection.view, rule.detection.case_sensitive
             roles: dict[str, list[_Pattern]] = {"any": [], "all": [], "unless": []}
             for role, field, written in patterns_of(rule):
-                pattern = squeeze(written) if squeezed else written
+                pattern = _Pattern(number, squeeze(written) if squeezed else written, case_sensitive, field)
                 try:
-                    regexp = compile_pattern(pattern, case_sensitive=rule.detection.case_sensitive, field=field)
+                    if not multi:
+                        _ = pattern.regexp
                 except InvalidRule:
                     if not squeezed:
                         raise
                     continue  # without separators nothing is left of it
-                roles[role].append(_Pattern(number, regexp, regexp.groupindex.get("value")))
-                expressions[view].append((number, pattern, rule.detection.case_sensitive))
+                roles[role].append(pattern)
+                expressions[view].append((number, pattern.written, case_sensitive))
                 number += 1
             compiled = _Compiled(rule, tuple(roles["any"]), tuple(roles["all"]), tuple(roles["unless"]))
             self._rules[view].append(compiled)
