@@ -110,6 +110,7 @@ async def test_approval_owes_the_next_review_and_confirming_it_owes_another(gove
 _WRONG_POLICYS: list[tuple[dict[str, Any], int, str]] = [
     ({"colour": "red"}, 422, "/text/colour"),
     ({"title": ""}, 422, "/text/title"),
+    ({"title": "\u200b\u2060"}, 422, "/text/title"),
     ({"review_cycle_days": 0}, 422, "/text/review_cycle_days"),
     ({"statements": []}, 422, "/text/statements"),
     ({"statements": [{"id": "X", "text": "y", "level": "must"}]}, 422, "/text/statements/0/id"),
