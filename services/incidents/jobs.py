@@ -22,7 +22,7 @@ from services.incidents.domain.playbooks import ActionName
 from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.outbound import Outbound
 from services.incidents.sealing import Seal
-from services.incidents.store import rules
+from services.incidents.store import actions, rules
 from services.incidents.store import webhooks as store
 from services.incidents.store.actions import Action, Sent
 from services.incidents.store.webhooks import DeliveryStatus
@@ -59,7 +59,7 @@ async def perform_actions(task: Task, runtime: Runtime) -> dict[str, Any]:
     Further tries are tasks of their own, so that each of them is visible.
     """
     async with runtime.db.read() as tx:
-        due = await automation.due(tx, [UUID(action_id) for action_id in task.payload["action_ids"]])
+        due, incident = await actions.due(tx, [UUID(action_id) for action_id in task.payload["action_ids"]])
     blocks = [action for action in due if action.action is not ActionName.DEPLOY_EMERGENCY_RULE]
     trying = {asyncio.create_task(_try(runtime.peers, action)): action for action in blocks}
     # A new rule keeps detection busy for some tenths of a second; the block goes first and does not wait behind it.
@@ -74,8 +74,17 @@ async def perform_actions(task: Task, runtime: Runtime) -> dict[str, Any]:
             # One that hangs keeps nobody waiting: what has been done is shown at once.
             await asyncio.wait(trying, timeout=_TOGETHER_SECONDS)
             tried = [(trying.pop(done), done.result()) for done in list(trying) if done.done()]
-            async with runtime.db.begin() as tx:
-                written = await automation.record(tx, tried, runtime.settings.policy, datetime.now(UTC))
+            written = None
+            if incident is not None:
+                async with runtime.db.statement() as connection:
+                    written = await automation.record_at_once(
+                        connection, incident, tried, runtime.settings.policy, datetime.now(UTC)
+                    )
+                # It has changed by now, by this or by somebody else.
+                incident = None
+            if written is None:
+                async with runtime.db.begin() as tx:
+                    written = await automation.record(tx, tried, runtime.settings.policy, datetime.now(UTC))
             reached |= {str(action_id): status for action_id, status in written.items()}
     finally:
         for one in trying:

@@ -184,16 +184,13 @@ async def _news(tx: Tx, intake: _Intake, arrivals: Sequence[Arrival]) -> list[Ar
             newest[arrival.alert.alert_id] = Arrival(
                 arrival.alert, first.at, first.event_id, arrival.disposed_by or first.disposed_by
             )
-    intake.known = await store.known_alerts(tx, newest)
-    fresh = [
+    intake.keys = {alert_id: _keys_of(arrival.alert) for alert_id, arrival in newest.items()}
+    intake.known, intake.holders = await store.known(tx, newest, {key for keys in intake.keys.values() for key in keys})
+    return [
         arrival
         for arrival in newest.values()
         if (row := intake.known.get(arrival.alert.alert_id)) is None or arrival.alert.version > row.version
     ]
-    for arrival in fresh:
-        alert = arrival.alert
-        intake.keys[alert.alert_id] = _keys_of(alert)
-    return fresh
 
 
 def _keys_of(alert: AlertSnapshot) -> tuple[str, ...]:
@@ -203,7 +200,6 @@ def _keys_of(alert: AlertSnapshot) -> tuple[str, ...]:
 
 async def _look_around(tx: Tx, intake: _Intake, arrivals: Sequence[Arrival]) -> None:
     """Read and lock what the decisions need."""
-    intake.holders = await store.holders(tx, {key for keys in intake.keys.values() for key in keys})
     concerned = set(intake.holders.values()) | {
         row.incident_id for row in intake.known.values() if row.incident_id is not None
     }

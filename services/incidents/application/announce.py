@@ -12,7 +12,7 @@ import orjson
 from services.incidents.domain import webhooks
 from services.incidents.domain.incident import Change, Happening, Incident
 from services.incidents.store import webhooks as store
-from shared import outbox, tasks
+from shared import tasks
 from shared.contracts.envelope import Event
 from shared.contracts.incidents import (
     IncidentClosed,
@@ -81,10 +81,8 @@ def _step_event(kind: type[StepCompleted] | type[StepOverdue], incident: Inciden
     )
 
 
-async def announce(tx: Tx, before: Incident | None, change: Change) -> None:
-    """Publish a change, and owe its webhooks."""
-    events = events_of(before, change)
-    await outbox.add(tx, *events)
+async def owe_webhooks(tx: Tx, change: Change, events: Sequence[Event]) -> None:
+    """Owe subscribers what is announced of a change."""
     told: list[tuple[str, dict[str, Any]]] = [
         (webhooks.event_type_of(event.TYPE), event.model_dump(mode="json")) for event in events
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
-from services.incidents.application.change import PERFORM, Deed, commit
+from services.incidents.application.change import PERFORM, Deed, commit, commit_at_once
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.evidence import Record
@@ -16,7 +16,7 @@ from services.incidents.domain.lifecycle import Piece
 from services.incidents.domain.playbooks import ActionName
 from services.incidents.store import actions as store
 from services.incidents.store import incidents, rules
-from services.incidents.store.actions import UNFINISHED, Action, ActionNotRetried, ActionStatus, Sent
+from services.incidents.store.actions import Action, ActionNotRetried, ActionStatus, Sent
 from shared import audit, tasks
 from shared.auth import Caller
 from shared.database import Tx
@@ -44,9 +44,31 @@ class Attempt:
         return all(sent.done for sent in self.sent)
 
 
-async def due(tx: Tx, action_ids: Sequence[UUID]) -> list[Action]:
-    """Those of the actions that still are to be done."""
-    return [action for action in await store.get_all(tx, action_ids) if action.status in UNFINISHED]
+async def record_at_once(
+    tx: Tx, before: Incident, tried: Sequence[tuple[Action, Attempt]], policy: Policy, at: datetime
+) -> dict[UUID, ActionStatus] | None:
+    """What `record` does, with one statement, in the usual case: everything succeeded, and nothing else happened.
+
+    Args:
+        tx: a connection, best without a transaction.
+        before: the incident as it was when the actions were due.
+
+    Returns:
+        None, and nothing was written, when the case is not the usual one.
+    """
+    change, records, done = Change(before, (), ()), list[Record](), list[Action]()
+    for action, attempt in tried:
+        # Nobody else is told of an emergency rule unless it is confirmed in the same transaction.
+        if not attempt.succeeded or action.action is ActionName.DEPLOY_EMERGENCY_RULE:
+            return None
+        after = _after(action, attempt, policy, at)
+        later, kept = _succeeded(change.incident, after, at)
+        records.extend(kept)
+        done.append(after)
+        change = change.then(later)
+    if not await commit_at_once(tx, before, change, done, records=records):
+        return None
+    return {action.id: action.status for action in done}
 
 
 async def record(
@@ -169,7 +191,7 @@ async def _owe_retry(tx: Tx, action: Action, policy: Policy, at: datetime) -> No
 
 async def abandon(tx: Tx, action_ids: Sequence[UUID], error: str, policy: Policy, at: datetime) -> None:
     """Our own fault kept actions from being done; say so instead of leaving them running for ever."""
-    for action in await due(tx, action_ids):
+    for action in (await store.due(tx, action_ids))[0]:
         incident = await incidents.lock(tx, action.incident_id)
         after = replace(action, status=ActionStatus.FAILED, error=error, finished_at=at)
         if await store.put(tx, after):

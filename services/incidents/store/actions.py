@@ -13,7 +13,10 @@ import orjson
 import sqlalchemy as sa
 
 from services.incidents.domain.actions import Request
+from services.incidents.domain.incident import Incident
 from services.incidents.domain.playbooks import ActionName
+from services.incidents.store.incidents import COLUMNS as INCIDENT_COLUMNS
+from services.incidents.store.incidents import from_row as incident_from_row
 from services.incidents.store.incidents import visible
 from services.incidents.store.tables import action_table, incident_table
 from shared.auth import Caller
@@ -87,6 +90,7 @@ def _sent(document: dict[str, Any]) -> Sent:
 
 
 def from_row(row: Any) -> Action:
+    """An action from its row as SQLAlchemy maps it."""
     return Action(
         id=row.id,
         incident_id=row.incident_id,
@@ -148,10 +152,50 @@ async def get(tx: Tx, action_id: UUID, caller: Caller | None = None) -> Action:
     return from_row(row)
 
 
-async def get_all(tx: Tx, action_ids: Sequence[UUID]) -> list[Action]:
-    """The actions of these ids, in the order in which they were asked for."""
-    query = sa.select(action_table).where(action_table.c.id.in_(list(action_ids)))
-    return [from_row(row) for row in await tx.execute(query.order_by(action_table.c.requested_at, action_table.c.step))]
+_DUE = f"""
+    SELECT action.id AS action_id, action.step, action.run, action.action, action.session_id AS further, action.key,
+           action.status AS reached, action.summary, action.requests, action.attempts, action.error,
+           action.requested_at, action.finished_at, {INCIDENT_COLUMNS},
+           EXISTS (SELECT FROM webhook WHERE enabled) AS subscribed
+    FROM action JOIN incident ON incident.id = action.incident_id
+    WHERE action.id = ANY($1) AND action.status = ANY($2) ORDER BY action.requested_at, action.step
+"""  # noqa: S608  # column names only
+
+
+async def due(tx: Tx, action_ids: Sequence[UUID]) -> tuple[list[Action], Incident | None]:
+    """Those of the actions that are still to be done, and their incident as it is, for `writing.save` to expect.
+
+    The incident is None when somebody subscribes to webhooks, too: its change is then more than one statement.
+    """
+    connection = await driver(tx)
+    rows = await connection.fetch(_DUE, list(action_ids), sorted(UNFINISHED))
+    alone = rows and not rows[0]["subscribed"]
+    return [_due(row) for row in rows], incident_from_row(rows[0]) if alone else None
+
+
+def _due(row: Any) -> Action:
+    return Action(
+        id=UUID(int=row["action_id"].int),
+        incident_id=UUID(int=row["id"].int),
+        step=row["step"],
+        run=row["run"],
+        action=ActionName(row["action"]),
+        session_id=row["further"],
+        key=row["key"],
+        status=ActionStatus(row["reached"]),
+        summary=row["summary"],
+        requests=tuple(_sent(document) for document in row["requests"]),
+        attempts=row["attempts"],
+        error=row["error"],
+        requested_at=row["requested_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def progress_of(action: Action) -> tuple[object, ...]:
+    """What changes of an action with each try: id, status, requests, attempts, error, finished_at."""
+    requests = orjson.dumps([_document(sent) for sent in action.requests]).decode()
+    return action.id, action.status.value, requests, action.attempts, action.error, action.finished_at
 
 
 _PUT = """
@@ -163,16 +207,7 @@ _PUT = """
 async def put(tx: Tx, action: Action, *, only_from: frozenset[ActionStatus] = UNFINISHED) -> bool:
     """Write down how far the action got, unless it ended otherwise in the meantime; False then."""
     connection = await driver(tx)
-    done = await connection.execute(
-        _PUT,
-        action.id,
-        action.status.value,
-        orjson.dumps([_document(sent) for sent in action.requests]).decode(),
-        action.attempts,
-        action.error,
-        action.finished_at,
-        sorted(status.value for status in only_from),
-    )
+    done = await connection.execute(_PUT, *progress_of(action), sorted(status.value for status in only_from))
     return done == "UPDATE 1"
 
 

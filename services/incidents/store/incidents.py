@@ -11,10 +11,7 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 
-from services.incidents.domain.evidence import Record
 from services.incidents.domain.incident import (
-    Change,
-    Happening,
     Incident,
     Resolution,
     Step,
@@ -28,9 +25,8 @@ from shared.contracts.detection import AlertSnapshot, Severity
 from shared.contracts.incidents import IncidentCategory, IncidentSeverity, IncidentStatus, Phase
 from shared.database import Tx, driver
 
-_FIELDS = tuple(field.name for field in fields(Incident))
+FIELDS = tuple(field.name for field in fields(Incident))
 _STEP_FIELDS = tuple(field.name for field in fields(Step))
-_RECORD_FIELDS = tuple(field.name for field in fields(Record))
 _STEP_TIMES = ("due_at", "started_at", "settled_at", "overdue_at")
 
 
@@ -75,9 +71,9 @@ def next_due_at(incident: Incident) -> datetime | None:
     return min(running, default=None)
 
 
-def _row(incident: Incident) -> tuple[dict[str, Any], str]:
+def row_of(incident: Incident) -> tuple[dict[str, Any], str]:
     """The columns of an incident, and the whole of it as JSON text for its version."""
-    row = {name: getattr(incident, name) for name in _FIELDS}
+    row = {name: getattr(incident, name) for name in FIELDS}
     documents = [_step_document(step) for step in incident.steps]
     state = orjson.dumps(row | {"steps": documents}).decode()
     row["steps"] = orjson.dumps(documents).decode()
@@ -88,7 +84,7 @@ def _row(incident: Incident) -> tuple[dict[str, Any], str]:
 
 def from_row(row: Any) -> Incident:
     """An incident from its row, as SQLAlchemy maps it or as asyncpg gives it."""
-    values = {name: row[name] for name in _FIELDS}
+    values = {name: row[name] for name in FIELDS}
     for name in ("steps", "reports"):
         if isinstance(values[name], str):
             values[name] = orjson.loads(values[name])
@@ -144,8 +140,9 @@ def from_state(state: Mapping[Any, Any]) -> Incident:
 
 # The statements that opening an incident and writing down an action wait for go to asyncpg at once: SQLAlchemy costs
 # about a third of a millisecond more for each.
-_LOCK = f"SELECT {', '.join(_FIELDS)} FROM incident WHERE id = $1 FOR UPDATE"  # noqa: S608  # column names only
-_LOCK_ALL = f"SELECT {', '.join(_FIELDS)} FROM incident WHERE id = ANY($1) ORDER BY id FOR UPDATE"  # noqa: S608
+COLUMNS = ", ".join(f"incident.{name}" for name in FIELDS)
+_LOCK = f"SELECT {', '.join(FIELDS)} FROM incident WHERE id = $1 FOR UPDATE"  # noqa: S608  # column names only
+_LOCK_ALL = f"SELECT {', '.join(FIELDS)} FROM incident WHERE id = ANY($1) ORDER BY id FOR UPDATE"  # noqa: S608
 
 
 async def lock(tx: Tx, incident_id: UUID, caller: Caller | None = None) -> Incident:
@@ -192,66 +189,6 @@ async def lock_unended_of_assets(tx: Tx, asset_ids: Sequence[UUID]) -> list[Inci
         .with_for_update()
     )
     return [from_row(row._mapping) for row in await tx.execute(query)]
-
-
-# -- writing ---------------------------------------------------------------------------------------------------------
-
-_COLUMNS = (*_FIELDS, "next_due_at")
-_PLACES = ", ".join(f"${place}" for place in range(1, len(_COLUMNS) + 1))
-_ASSIGNMENTS = ", ".join(f"{name} = ${place}" for place, name in enumerate(_COLUMNS, start=1) if name != "id")
-_REST = len(_COLUMNS)
-_ID, _VERSION, _AT = (f"${_COLUMNS.index(name) + 1}" for name in ("id", "version", "updated_at"))
-# Row, version, timeline, audit and evidence in one statement: each would cost a round trip, and opening is waited for.
-_TAIL = f"""
-    , kept AS (
-        INSERT INTO incident_version (incident_id, version, at, state) VALUES ({_ID}, {_VERSION}, {_AT}, ${_REST + 1})
-    ), told AS (
-        INSERT INTO timeline (incident_id, version, at, kind, summary, actor, step, detail)
-        SELECT {_ID}, {_VERSION}, {_AT}, line.kind, line.summary, line.actor, line.step, line.detail
-        FROM unnest(${_REST + 2}::text[], ${_REST + 3}::text[], ${_REST + 4}::text[], ${_REST + 5}::integer[],
-                    ${_REST + 6}::jsonb[]) WITH ORDINALITY AS line (kind, summary, actor, step, detail, place)
-        ORDER BY line.place
-    ), audited AS (
-        INSERT INTO audit_entry (at, actor, actor_kind, action, target, owner_team, detail, trace_id)
-        VALUES ({", ".join(f"${_REST + place}" for place in range(19, 27))})
-    )
-    INSERT INTO evidence ({", ".join(_RECORD_FIELDS)})
-    SELECT * FROM unnest(
-        ${_REST + 7}::uuid[], ${_REST + 8}::uuid[], ${_REST + 9}::integer[], ${_REST + 10}::text[],
-        ${_REST + 11}::text[], ${_REST + 12}::text[], ${_REST + 13}::text[], ${_REST + 14}::text[],
-        ${_REST + 15}::timestamptz[], ${_REST + 16}::text[], ${_REST + 17}::text[], ${_REST + 18}::text[])
-"""  # noqa: S608  # column names and parameter numbers only
-_INSERT = f"WITH changed AS (INSERT INTO incident ({', '.join(_COLUMNS)}) VALUES ({_PLACES}))" + _TAIL  # noqa: S608
-_UPDATE = f"WITH changed AS (UPDATE incident SET {_ASSIGNMENTS} WHERE id = {_ID})" + _TAIL  # noqa: S608
-
-
-def _told(happenings: Sequence[Happening]) -> list[list[Any]]:
-    details = [dict(happening.detail) for happening in happenings]
-    return [
-        [happening.kind for happening in happenings],
-        [happening.summary for happening in happenings],
-        [str(detail.pop("by", "")) for detail in details],
-        [happening.step for happening in happenings],
-        [orjson.dumps(detail, default=str).decode() for detail in details],
-    ]
-
-
-async def save(tx: Tx, change: Change, records: Sequence[Record], audit_entry: Sequence[object], *, new: bool) -> None:
-    """Write the incident, its state as a version of its own, what happened on the timeline, and new evidence.
-
-    Args:
-        audit_entry: what `audit.row_of` gave for the change.
-    """
-    row, state = _row(change.incident)
-    connection = await driver(tx)
-    await connection.execute(
-        _INSERT if new else _UPDATE,
-        *(row[name] for name in _COLUMNS),
-        state,
-        *_told(change.happenings),
-        *([getattr(record, name) for record in records] for name in _RECORD_FIELDS),
-        *audit_entry,
-    )
 
 
 # -- keys of open incidents ------------------------------------------------------------------------------------------
@@ -319,12 +256,24 @@ class KnownAlert:
     incident_id: UUID | None
 
 
-async def known_alerts(tx: Tx, alert_ids: Iterable[UUID]) -> dict[UUID, KnownAlert]:
-    """What is known of these alerts."""
+_KNOWN = """
+    SELECT alert_id, version, count, NULL AS key, incident_id FROM alert WHERE alert_id = ANY($1)
+    UNION ALL SELECT NULL, NULL, NULL, key, incident_id FROM join_key WHERE held AND key = ANY($2)
+"""
+
+
+async def known(
+    tx: Tx, alert_ids: Iterable[UUID], keys: Iterable[str]
+) -> tuple[dict[UUID, KnownAlert], dict[str, UUID]]:
+    """What is known of these alerts, and which open incidents hold which of the keys."""
     connection = await driver(tx)
-    query = "SELECT alert_id, version, count, incident_id FROM alert WHERE alert_id = ANY($1)"
-    rows = await connection.fetch(query, list(alert_ids))
-    return {row["alert_id"]: KnownAlert(row["version"], row["count"], row["incident_id"]) for row in rows}
+    alerts, holding = dict[UUID, KnownAlert](), dict[str, UUID]()
+    for row in await connection.fetch(_KNOWN, list(alert_ids), list(keys)):
+        if row["key"] is None:
+            alerts[row["alert_id"]] = KnownAlert(row["version"], row["count"], row["incident_id"])
+        else:
+            holding[row["key"]] = row["incident_id"]
+    return alerts, holding
 
 
 async def waiting_alerts(tx: Tx, keys: Iterable[str], since: datetime) -> list[tuple[tuple[str, ...], AlertSnapshot]]:

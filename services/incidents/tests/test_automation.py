@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from services.incidents import jobs
-from services.incidents.application import automation
+from services.incidents.store import actions
 from services.incidents.store.tables import incident_table
 from services.incidents.tests.factories import ASSET, NOON, an_alert_raised
 from services.incidents.tests.peers import Neighbours
@@ -139,7 +139,7 @@ async def test_a_worker_that_dies_before_writing_down_repeats_under_the_same_key
     [row] = rows
     # The calls go out; the process dies before anything of them is written.
     async with incidents.runtime.db.read() as tx:
-        due = await automation.due(tx, [UUID(one) for one in row.payload["action_ids"]])
+        due, _ = await actions.due(tx, [UUID(one) for one in row.payload["action_ids"]])
     for action in due:
         assert (await jobs._try(incidents.runtime.peers, action)).succeeded
     await incidents.do_tasks()
@@ -250,6 +250,41 @@ async def test_an_incident_by_hand_blocks_within_its_team_and_revokes_for_nobody
     blocks = neighbours.of("detection", "/v1/containments")
     assert sorted((block.body["target"], block.body["team"]) for block in blocks) == [("s1", "payments"), ("s2", "")]
     assert neighbours.of("gateway") == []
+
+
+async def test_what_people_do_while_a_block_is_on_its_way_is_not_lost(
+    incidents: Harness, neighbours: Neighbours
+) -> None:
+    """What automation then writes was worked out before; it is worked out again, on the incident as it is by now."""
+    neighbours.slow["gateway"] = 1.0
+    await incidents.deliver(an_alert_raised(), an_alert_raised(session_id="s2", actor="trudy", excerpt="hm"))
+    working = asyncio.gather(incidents.do_tasks(), incidents.do_tasks())
+
+    async def asked() -> bool:
+        return len(neighbours.of("detection", "/v1/containments")) == 2
+
+    await eventually(asked)
+    client = incidents.client("analyst")
+    listed = (await client.get("/v1/incidents")).json()["items"]
+    of_actor = {incident["actor"]: incident["incident_id"] for incident in listed}
+    first, second = of_actor["mallory"], of_actor["trudy"]
+    assigned = await client.patch(f"/v1/incidents/{first}", json={"assigned_to": "bob"}, headers={"If-Match": "*"})
+    by_hand = await client.post(f"/v1/incidents/{second}/steps/3/complete", json={"note": "by hand"})
+    assert (assigned.status_code, by_hand.status_code) == (200, 200)
+    await working
+    shown = (await client.get(f"/v1/incidents/{first}")).json()
+    assert (shown["assigned_to"], shown["status"], shown["steps"][2]["settled_by"]) == (
+        "bob",
+        "contained",
+        "automation",
+    )
+    versions = [entry["version"] for entry in shown["timeline"]]
+    assert versions == sorted(versions)
+    assert set(versions) == set(range(1, shown["version"] + 1))
+    step = (await client.get(f"/v1/incidents/{second}")).json()["steps"][2]
+    assert (step["settled_by"], step["outcome"]) == ("alice", "by hand")
+    [action] = await actions_of(incidents, incident_id=second)
+    assert action["status"] == "cancelled"
 
 
 async def test_a_person_overtakes_automation_that_cannot_get_through(
