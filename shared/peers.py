@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ import orjson
 
 from shared import telemetry
 from shared.errors import Unavailable
-from shared.tokens import Caller, Signer
+from shared.tokens import LIFETIME_SECONDS, Caller, Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,19 @@ class Peers:
         self._urls = urls
         self._signer = signer
         self._session: aiohttp.ClientSession | None = None
+        self._tokens: dict[tuple[str, frozenset[str]], tuple[float, str]] = {}
+
+    def _token(self, signer: Signer, service: str, scopes: frozenset[str]) -> str:
+        """A token for `service` with these scopes, the same for half of its life.
+
+        The other then need not verify Ed25519 for each request, which takes it a seventh of a millisecond.
+        """
+        now = monotonic()
+        until, token = self._tokens.get((service, scopes), (now, ""))
+        if now >= until:
+            token = signer.sign(service, Caller(f"service:{self._service}", "service", scopes=scopes))
+            self._tokens[service, scopes] = (now + LIFETIME_SECONDS / 2, token)
+        return token
 
     async def call(
         self,
@@ -63,8 +77,8 @@ class Peers:
             raise Unavailable(f"{self._service} is not set up to call {service}")
         if self._session is None:
             self._session = aiohttp.ClientSession()
-        caller = Caller(f"service:{self._service}", "service", scopes=frozenset(scopes))
-        sent = {"Authorization": f"Bearer {self._signer.sign(service, caller)}", **(headers or {})}
+        token = self._token(self._signer, service, frozenset(scopes))
+        sent = {"Authorization": f"Bearer {token}", **(headers or {})}
         if idempotency_key is not None:
             sent["Idempotency-Key"] = idempotency_key
         traceparent = telemetry.traceparent()
