@@ -38,7 +38,8 @@ from shared.auth import scopes_of_roles
 from shared.commands import OPERATOR, command_line
 from shared.database import Database, is_outage
 from shared.errors import DomainError, Unavailable
-from shared.service import Periodic, Runtime, Service, create_app
+from shared.runtime import Runtime
+from shared.service import Periodic, Service, create_app
 from shared.tokens import Caller
 
 _FOLLOW_SECONDS = 1.0

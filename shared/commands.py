@@ -22,7 +22,8 @@ from shared.auth import Caller
 from shared.consumer import dead_letter_table
 from shared.database import Tx
 from shared.feed import StreamTape
-from shared.service import Runtime, Service, create_app
+from shared.runtime import Runtime
+from shared.service import Service, create_app, running, runtime_of
 from shared.settings import ServiceSettings
 from shared.tasks import retry, task_table
 
@@ -81,8 +82,8 @@ def command_line(service: Service, settings_of: Callable[[], ServiceSettings]) -
 
     def with_runtime(work: Callable[[Runtime], Any], *, bus: bool = False) -> Any:
         async def run() -> Any:
-            runtime = Runtime(service, settings_of(), statement_seconds=None)
-            async with runtime.running(background=False, resources=False):
+            runtime = runtime_of(service, settings_of(), statement_seconds=None)
+            async with running(service, runtime, background=False, resources=False):
                 if bus:
                     await runtime.bus.open()
                 return await work(runtime)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,17 +21,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import audit, problems, telemetry
 from shared.auth import PUBLIC, requires
-from shared.bus import Bus
 from shared.consumer import Consumers
-from shared.database import STATEMENT_SECONDS, Database, is_outage
+from shared.database import STATEMENT_SECONDS
 from shared.http import SecuredRoute, UndeclaredScope
-from shared.leader import Duty, Leader, Signals, keep_doing
+from shared.leader import Duty, keep_doing
 from shared.openapi import describe
-from shared.peers import Peers
-from shared.relay import ROWS_A_ROUND, Relay, StreamLost
+from shared.relay import ROWS_A_ROUND, StreamLost
+from shared.runtime import Runtime
 from shared.settings import ServiceSettings
 from shared.tasks import Tasks, forget_done
-from shared.tokens import Signer, Verifier, load_trust
 from shared.work import forget_old_keys
 
 IDLE_POLL_SECONDS = 0.5
@@ -79,154 +76,119 @@ class Service:
     background: dict[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
 
 
-class Runtime:
-    """A running service's means: settings, database, bus, peers and signals."""
+@dataclass(frozen=True, slots=True)
+class _Duties:
+    """What the leading replica of a service does."""
 
-    def __init__(
-        self, service: Service, settings: ServiceSettings, *, statement_seconds: float | None = STATEMENT_SECONDS
-    ) -> None:
-        self.service = service
-        self.settings: Any = settings
-        self.db = Database(
-            settings.database_url.get_secret_value(),
-            name=service.name,
-            pool_size=settings.database_pool_size,
-            statement_seconds=statement_seconds,
-        )
-        self.bus = Bus(settings.nats_url, service.name, settings.nats_seed_file)
-        self.signals = Signals(self.db, ["outbox", "task", *service.channels])
-        self.leader = Leader(self.db, service.name)
-        self.relay = Relay(self.db, self.bus, service.name.upper()) if service.publishes else None
-        signer = Signer.from_file(service.name, settings.signing_key_file) if settings.signing_key_file else None
-        self.peers = Peers(service.name, settings.service_urls, signer)
-        self.verifier = Verifier(service.name, load_trust(settings.trust_file))
-        secret = settings.cursor_secret.get_secret_value()
-        self.cursor_key = hmac.digest(secret.encode(), b"page cursors", "sha256")
-        self.audit_key = audit.chain_key(secret)
-        self.resources: dict[str, Any] = {}
-        """What the service itself opened."""
-        self.stopping = asyncio.Event()
-        """Set when shutdown begins, so that endless responses end."""
+    service: Service
+    runtime: Runtime
 
-    @property
-    def needs_bus(self) -> bool:
-        return self.service.publishes or self.service.consumers is not None
-
-    def duties(self) -> dict[str, Duty]:
-        """What the leading replica does."""
+    def all(self) -> dict[str, Duty]:
         duties: dict[str, Duty] = {"seal audit": self._seal, "housekeeping": self._housekeep}
-        if self.relay is not None:
+        if self.runtime.relay is not None:
             duties["relay"] = self._relay
         if self.service.consumers is not None:
-            consumers = self.service.consumers
-
-            async def consume() -> None:
-                await consumers.run(self.db, self.bus)
-
-            duties["consume"] = consume
+            duties["consume"] = partial(self.service.consumers.run, self.runtime.db, self.runtime.bus)
         for periodic in self.service.periodic:
             duties[periodic.name] = self._every(periodic)
         return duties
 
     async def _relay(self) -> None:
-        assert self.relay is not None
+        assert self.runtime.relay is not None
         while True:
             try:
-                published = await self.relay.relay_once()
+                published = await self.runtime.relay.relay_once()
             except StreamLost as error:
                 telemetry.logger().error("relay_halted", error=str(error))
                 await asyncio.sleep(5)
                 continue
             if published < ROWS_A_ROUND:
                 # What was added since we looked has signalled.
-                await self.signals.wait("outbox", IDLE_POLL_SECONDS)
+                await self.runtime.signals.wait("outbox", IDLE_POLL_SECONDS)
 
     async def _seal(self) -> None:
         while True:
             # Entry by entry would cost a tenth of a busy service; a full round means that more are waiting.
-            if await audit.seal(self.db, self.audit_key, SEALED_A_ROUND) < SEALED_A_ROUND:
+            if await audit.seal(self.runtime.db, self.runtime.audit_key, SEALED_A_ROUND) < SEALED_A_ROUND:
                 await asyncio.sleep(SEAL_SECONDS)
 
     async def _housekeep(self) -> None:
         while True:
             for forget in (forget_old_keys, forget_done):
                 while True:
-                    async with self.db.begin() as tx:
+                    async with self.runtime.db.begin() as tx:
                         gone = await forget(tx)
                     if gone < 5_000:
                         break
-            if self.relay is not None:
-                await self.relay.prune()
+            if self.runtime.relay is not None:
+                await self.runtime.relay.prune()
             await asyncio.sleep(600)
 
     def _every(self, periodic: Periodic) -> Duty:
         async def duty() -> None:
             while True:
-                await periodic.work(self)
+                await periodic.work(self.runtime)
                 await asyncio.sleep(periodic.every_seconds)
 
         return duty
 
-    async def readiness(self) -> dict[str, str]:
-        """Dependency -> "ok" or what is wrong with it."""
-        found: dict[str, str] = {}
+
+def runtime_of(
+    service: Service, settings: ServiceSettings, *, statement_seconds: float | None = STATEMENT_SECONDS
+) -> Runtime:
+    """The means of the service, nothing opened yet."""
+    return Runtime(
+        service.name,
+        settings,
+        publishes=service.publishes,
+        consumers=service.consumers,
+        channels=service.channels,
+        statement_seconds=statement_seconds,
+    )
+
+
+@asynccontextmanager
+async def running(
+    service: Service, runtime: Runtime, *, background: bool = True, resources: bool = True
+) -> AsyncIterator[None]:
+    """The runtime with everything open, and its background work going on.
+
+    Args:
+        background: False does no background work.
+        resources: False leaves the service's own resources closed: operators' commands do without them.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runtime.db.close)
+        stack.push_async_callback(runtime.bus.close)
+        stack.push_async_callback(runtime.peers.close)
+        if resources and service.resources is not None:
+            await stack.enter_async_context(service.resources(runtime))
+        jobs = [asyncio.create_task(_start(service, runtime), name="start")] if background else []
         try:
-            async with asyncio.timeout(2), self.db.read() as connection:
-                await connection.execute(sa.text("SELECT 1"))
-            found["database"] = "ok"
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            found["database"] = "cannot be reached"
-        if self.needs_bus:
-            if self.bus.denied:
-                found["bus"] = f"permission denied: {self.bus.denied}"
-            else:
-                found["bus"] = "ok" if self.bus.connected else "cannot be reached"
-        if self.relay is not None and self.relay.halted:
-            found["relay"] = self.relay.halted
-        if self.relay is not None and self.relay.forged:
-            found["stream"] = self.relay.forged
-        if self.service.consumers is not None and self.service.consumers.halted:
-            found["consumer"] = self.service.consumers.halted
-        return found
+            yield
+        finally:
+            runtime.stopping.set()
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
-    @asynccontextmanager
-    async def running(self, *, background: bool = True, resources: bool = True) -> AsyncIterator[None]:
-        """The runtime with everything open, and its background work going on.
 
-        Args:
-            background: False does no background work.
-            resources: False leaves the service's own resources closed: operators' commands do without them.
-        """
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.db.close)
-            stack.push_async_callback(self.bus.close)
-            stack.push_async_callback(self.peers.close)
-            if resources and self.service.resources is not None:
-                await stack.enter_async_context(self.service.resources(self))
-            jobs = [asyncio.create_task(self._start(), name="start")] if background else []
-            try:
-                yield
-            finally:
-                self.stopping.set()
-                for job in jobs:
-                    job.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
-
-    async def _start(self) -> None:
-        """All background work, each part kept going whatever ends it."""
-        parts: dict[str, Duty] = {"signals": self.signals.run, "leader": lambda: self.leader.run(self.duties())}
-        for name, work in self.service.background.items():
-            parts[name] = partial(work, self)
-        if self.service.tasks is not None:
-            parts["tasks"] = partial(self.service.tasks.run_workers, self)
-        async with asyncio.TaskGroup() as group:
-            if self.needs_bus:
-                # Beside the rest: what needs no bus does not wait for it.
-                group.create_task(self.bus.open())
-            for name, part in parts.items():
-                group.create_task(keep_doing(name, part))
+async def _start(service: Service, runtime: Runtime) -> None:
+    """All background work, each part kept going whatever ends it."""
+    parts: dict[str, Duty] = {
+        "signals": runtime.signals.run,
+        "leader": partial(runtime.leader.run, _Duties(service, runtime).all()),
+    }
+    for name, work in service.background.items():
+        parts[name] = partial(work, runtime)
+    if service.tasks is not None:
+        parts["tasks"] = partial(service.tasks.run_workers, runtime)
+    async with asyncio.TaskGroup() as group:
+        if runtime.needs_bus:
+            # Beside the rest: what needs no bus does not wait for it.
+            group.create_task(runtime.bus.open())
+        for name, part in parts.items():
+            group.create_task(keep_doing(name, part))
 
 
 def router(prefix: str, tag: str) -> APIRouter:
@@ -309,14 +271,12 @@ def create_app(service: Service, settings: ServiceSettings, *, background: bool 
         UndeclaredScope: a route does not say who may call it.
     """
     telemetry.configure(service.name, otlp_endpoint=settings.otlp_endpoint, log_level=settings.log_level)
-    runtime_box: list[Runtime] = []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runtime = Runtime(service, settings)
-        runtime_box.append(runtime)
+        runtime = runtime_of(service, settings)
         app.state.runtime = runtime
-        async with runtime.running(background=background):
+        async with running(service, runtime, background=background):
             yield
         telemetry.shutdown()
 
@@ -360,16 +320,3 @@ def demand_scopes(routes: Iterable[Any]) -> None:
     for route in routes:
         if isinstance(route, APIRoute) and not isinstance(route, SecuredRoute):
             raise UndeclaredScope(f"{route.path} was not made by shared.service.router")
-
-
-async def stop_when(stopping: asyncio.Event, wait: Awaitable[Any]) -> bool:
-    """Wait for `wait`, or until the service stops; True when it stops. For endless responses."""
-    waiting = [asyncio.ensure_future(wait), asyncio.ensure_future(stopping.wait())]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        return stopping.is_set()
-    finally:
-        for future in waiting:
-            future.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*waiting, return_exceptions=True)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -27,9 +27,7 @@ from shared import telemetry
 from shared.backbone import metadata
 from shared.database import Database, Tx, driver, is_outage, storable
 from shared.outbox import replaying
-
-if TYPE_CHECKING:
-    from shared.service import Runtime
+from shared.runtime import Runtime
 
 task_table = sa.Table(
     "task",

@@ -39,7 +39,8 @@ from shared.consumer import Rebuilt, cursor_table, dead_letter_table
 from shared.contracts.envelope import Envelope, Event, decode, encode, stream_of
 from shared.feed import Message
 from shared.outbox import outbox_table
-from shared.service import Runtime, Service, create_app
+from shared.runtime import Runtime
+from shared.service import Service, create_app
 from shared.settings import ServiceSettings
 from shared.tokens import Caller, Signer
 

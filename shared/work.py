@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
@@ -23,10 +23,8 @@ from shared import telemetry
 from shared.backbone import metadata
 from shared.database import Tx, cause_of
 from shared.errors import Conflict, Invalid
+from shared.runtime import Runtime
 from shared.tokens import Caller
-
-if TYPE_CHECKING:
-    from shared.service import Runtime
 
 T = TypeVar("T")
 

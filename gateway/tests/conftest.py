@@ -24,7 +24,7 @@ from gateway.front import Means
 from gateway.main import _OPERATOR, SERVICE, GatewayServer
 from gateway.settings import GatewaySettings
 from gateway.target import SERVICES
-from shared.service import Runtime
+from shared.runtime import Runtime
 from shared.testing import TestServer, eventually
 from shared.tokens import Verifier, load_trust
 

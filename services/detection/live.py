@@ -28,7 +28,7 @@ from services.detection.store.containments import Containment
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
-from shared.service import Runtime
+from shared.runtime import Runtime
 
 ASSET_SECONDS = 1.0
 ALERT_SECONDS = 1.0

@@ -20,7 +20,8 @@ from services.detection.store import activity, metadata
 from shared import telemetry
 from shared.commands import command_line
 from shared.database import is_outage
-from shared.service import Periodic, Runtime, Service
+from shared.runtime import Runtime
+from shared.service import Periodic, Service
 
 RETRY_SECONDS = 1.0
 

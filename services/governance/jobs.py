@@ -7,7 +7,7 @@ from uuid import UUID
 
 from services.governance.application import acceptances, controls, policies, reviews
 from services.governance.settings import GovernanceSettings
-from shared.service import Runtime
+from shared.runtime import Runtime
 
 
 async def offer_shipped_policies(runtime: Runtime) -> None:

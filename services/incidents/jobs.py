@@ -28,7 +28,7 @@ from services.incidents.store.actions import Action, Sent
 from services.incidents.store.webhooks import DeliveryStatus
 from shared.errors import Unavailable
 from shared.peers import Peers
-from shared.service import Runtime
+from shared.runtime import Runtime
 from shared.tasks import Hopeless, Task, Tasks
 
 tasks = Tasks()

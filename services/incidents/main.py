@@ -13,7 +13,8 @@ from services.incidents.settings import IncidentsSettings
 from services.incidents.store import metadata
 from services.incidents.store.playbooks import built_in
 from shared.commands import command_line
-from shared.service import Periodic, Runtime, Service
+from shared.runtime import Runtime
+from shared.service import Periodic, Service
 
 
 @asynccontextmanager

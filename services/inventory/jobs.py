@@ -14,7 +14,7 @@ from services.inventory.store import discovery as store
 from services.inventory.store.discovery import Run
 from shared.auth import Caller
 from shared.errors import DomainError
-from shared.service import Runtime
+from shared.runtime import Runtime
 from shared.tasks import Task, Tasks
 
 tasks = Tasks(workers=2)

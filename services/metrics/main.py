@@ -10,7 +10,8 @@ from services.metrics import api, events, store
 from services.metrics.api.paper import Typesetter
 from services.metrics.settings import MetricsSettings
 from shared.commands import command_line
-from shared.service import Runtime, Service
+from shared.runtime import Runtime
+from shared.service import Service
 
 
 @asynccontextmanager

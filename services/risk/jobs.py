@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from services.risk import application
 from services.risk.store import due, models
-from shared.service import Runtime
+from shared.runtime import Runtime
 
 
 async def rescore_portfolio(runtime: Runtime) -> None:
@@ -58,6 +58,6 @@ async def look_at_active_assets(runtime: Runtime) -> None:
 
 
 def _journal(runtime: Runtime) -> application.Journal:
-    consumers = runtime.service.consumers
+    consumers = runtime.consumers
     assert consumers is not None, "risk is made of what it hears"
     return consumers.execute

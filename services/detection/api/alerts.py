@@ -25,7 +25,7 @@ from shared.errors import Invalid
 from shared.http import IfMatch, reply
 from shared.models import In, Instant, Out, PageOf
 from shared.paging import Page
-from shared.service import Runtime, stop_when
+from shared.runtime import Runtime, stop_when
 from shared.service import router as make_router
 from shared.work import Work
 

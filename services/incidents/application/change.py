@@ -70,7 +70,8 @@ async def commit(
     incident = change.incident
     events = events_of(before, change)
     announced = [outbox.row_of(event) for event in events]
-    await writing.save(tx, change, records, _entry(before, change, deed), announced, new=before is None)
+    owed = [action_store.owed(action) for action in acting]
+    await writing.save(tx, change, records, _entry(before, change, deed), announced, new=before is None, owed=owed)
     await _owe(tx, acting)
     if before is not None:
         await _settle_keys(tx, before, incident)
@@ -280,10 +281,9 @@ def _action(
 
 
 async def _owe(tx: Tx, acting: Sequence[Action]) -> None:
-    """Owe actions of one incident, as one task: they are done side by side and written down together."""
+    """Owe what is written down of one incident as one task: it is done side by side, and its outcome written together."""
     if not acting:
         return
-    await action_store.add(tx, acting)
     action_ids = [str(action.id) for action in acting]
     await tasks.add(tx, kind=PERFORM, key=f"{acting[0].key}/1", payload={"action_ids": action_ids})
 
@@ -322,4 +322,6 @@ def extensions(before: Incident | None, after: Incident, policy: Policy) -> list
 
 async def extend(tx: Tx, before: Incident | None, after: Incident, policy: Policy) -> None:
     """Owe the extensions of a change."""
-    await _owe(tx, extensions(before, after, policy))
+    further = extensions(before, after, policy)
+    await action_store.add(tx, further)
+    await _owe(tx, further)

@@ -109,36 +109,42 @@ def from_row(row: Any) -> Action:
     )
 
 
-_ADD = """
-    INSERT INTO action (id, incident_id, step, run, action, session_id, key, status, summary, requests, requested_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (key) DO NOTHING
-"""
+OWED = (
+    "id",
+    "incident_id",
+    "step",
+    "run",
+    "action",
+    "session_id",
+    "key",
+    "status",
+    "summary",
+    "requests",
+    "requested_at",
+)
+OWED_TYPES = ("uuid", "uuid", "integer", "integer", *("text",) * 5, "jsonb", "timestamptz")
+_ADD = f"""
+    INSERT INTO action ({", ".join(OWED)})
+    SELECT * FROM unnest({", ".join(f"${place}::{kind}[]" for place, kind in enumerate(OWED_TYPES, start=1))})
+    ON CONFLICT (key) DO NOTHING
+"""  # noqa: S608  # column names and types only
+
+
+def owed(action: Action) -> tuple[object, ...]:
+    """The columns OWED of a new action."""
+    return tuple(
+        orjson.dumps([_document(sent) for sent in action.requests]).decode()
+        if name == "requests"
+        else getattr(action, name)
+        for name in OWED
+    )
 
 
 async def add(tx: Tx, actions: Sequence[Action]) -> None:
     """Write actions down; one of a key that is there already changes nothing."""
-    if not actions:
-        return
-    connection = await driver(tx)
-    await connection.executemany(
-        _ADD,
-        [
-            (
-                action.id,
-                action.incident_id,
-                action.step,
-                action.run,
-                action.action.value,
-                action.session_id,
-                action.key,
-                action.status.value,
-                action.summary,
-                orjson.dumps([_document(sent) for sent in action.requests]).decode(),
-                action.requested_at,
-            )
-            for action in actions
-        ],
-    )
+    if actions:
+        connection = await driver(tx)
+        await connection.execute(_ADD, *(list(column) for column in zip(*map(owed, actions), strict=True)))
 
 
 async def get(tx: Tx, action_id: UUID, caller: Caller | None = None) -> Action:

@@ -13,6 +13,7 @@ import orjson
 
 from services.incidents.domain.evidence import Record
 from services.incidents.domain.incident import Change, Happening
+from services.incidents.store.actions import OWED, OWED_TYPES
 from services.incidents.store.incidents import FIELDS, row_of
 from shared.database import Tx, driver
 
@@ -25,7 +26,7 @@ _DONE = ("uuid", "text", "jsonb", "integer", "text", "timestamptz")
 
 
 @cache
-def _statement(*, new: bool, alone: bool, events: bool, evidence: bool, done: bool) -> str:
+def _statement(*, new: bool, alone: bool, events: bool, evidence: bool, owed: bool, done: bool) -> str:
     """Everything that a change writes; what it has nothing of is left out, for triggers fire without rows, too."""
     places = count(1)
 
@@ -61,6 +62,11 @@ def _statement(*, new: bool, alone: bool, events: bool, evidence: bool, done: bo
         parts.append(f"""
             INSERT INTO evidence ({names}) SELECT {names}
             FROM changed, {rows(*_SEALED)} AS piece ({names}, place)""")
+    if owed:
+        names = ", ".join(OWED)
+        parts.append(f"""
+            INSERT INTO action ({names}) SELECT {names}
+            FROM changed, {rows(*OWED_TYPES)} AS action ({names}, place) ON CONFLICT (key) DO NOTHING""")
     if done:
         parts.append(f"""
             UPDATE action SET status = tried.status, requests = tried.requests, attempts = tried.attempts,
@@ -92,6 +98,7 @@ async def save(
     events: Sequence[Sequence[object]],
     *,
     new: bool = False,
+    owed: Sequence[Sequence[object]] = (),
     done: Sequence[Sequence[object]] = (),
     expected: int | None = None,
 ) -> bool:
@@ -100,7 +107,8 @@ async def save(
     Args:
         audit_entry: what `audit.row_of` gave for the change.
         events: what `outbox.row_of` gave for each event.
-        done: actions with it, as `actions.progress_of` gives them.
+        owed: actions that it starts, as `actions.owed` gives them.
+        done: actions that led to it, as `actions.progress_of` gives them.
         expected: write only if the incident still has this version and nobody subscribes to webhooks. Then `tx` need
             hold no lock, nor be a transaction at all.
 
@@ -109,10 +117,15 @@ async def save(
     """
     row, state = row_of(change.incident)
     statement = _statement(
-        new=new, alone=expected is not None, events=bool(events), evidence=bool(records), done=bool(done)
+        new=new,
+        alone=expected is not None,
+        events=bool(events),
+        evidence=bool(records),
+        owed=bool(owed),
+        done=bool(done),
     )
     values: list[object] = [*(row[name] for name in _COLUMNS), state, *_told(change.happenings), *audit_entry]
-    for listed in (events, [[getattr(record, name) for name in _RECORD_FIELDS] for record in records], done):
+    for listed in (events, [[getattr(record, name) for name in _RECORD_FIELDS] for record in records], owed, done):
         if listed:
             values += [list(column) for column in zip(*listed, strict=True)]
     connection = await driver(tx)

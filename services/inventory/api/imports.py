@@ -35,7 +35,7 @@ from shared.database import is_outage
 from shared.errors import DomainError, Invalid, TooLarge, Unavailable
 from shared.http import MalformedJson
 from shared.problems import BODY, data_error, document_of, field_errors
-from shared.service import Runtime
+from shared.runtime import Runtime
 from shared.service import router as make_router
 from shared.strictjson import NotStrictJson, loads
 

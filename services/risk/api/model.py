@@ -326,7 +326,7 @@ async def put_model(work: Work, body: ModelChange, if_match: IfMatch) -> Respons
     New events are assessed with it at once; the rest of the portfolio follows in the background, see `rescore`.
     """
     demand_organization(work.caller, "the scoring model")
-    consumers = work.runtime.service.consumers
+    consumers = work.runtime.consumers
     assert consumers is not None, "risk is made of what it hears"
     return await work.run(
         lambda tx: application.change_model(

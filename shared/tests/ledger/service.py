@@ -21,7 +21,8 @@ from shared.errors import Conflict, Unavailable
 from shared.http import reply
 from shared.models import In, Name, Out, PageOf
 from shared.paging import Page
-from shared.service import Runtime, Service, router
+from shared.runtime import Runtime
+from shared.service import Service, router
 from shared.settings import ServiceSettings
 from shared.tasks import Task, Tasks
 from shared.work import Work
