@@ -281,7 +281,7 @@ def _action(
 
 
 async def _owe(tx: Tx, acting: Sequence[Action]) -> None:
-    """Owe what is written down of one incident as one task: it is done side by side, and its outcome written together."""
+    """Owe actions of one incident, which are written down, as one task: done side by side, written down together."""
     if not acting:
         return
     action_ids = [str(action.id) for action in acting]
