@@ -6,13 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from uvicorn.server import ServerState
 
 from gateway.problems import Problem
 from gateway.trace import traceparent
-
-if TYPE_CHECKING:
-    from gateway.edge import Edge
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -31,6 +30,27 @@ log = logging.getLogger("gateway.exchange")
 
 class ClientGone(Exception):
     """The client went away before it was answered."""
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection it is on."""
+
+    app: App
+    server_state: ServerState
+    app_state: dict[str, Any]
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+    scheme: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    incoming: Exchange | None
+    writable: asyncio.Future[None] | None
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def finished(self, exchange: Exchange) -> None: ...
 
 
 class Exchange:
@@ -71,7 +91,7 @@ class Exchange:
         "wanted_at",
     )
 
-    def __init__(self, edge: Edge, method: str, version: str, body_bytes: int | None, keep_alive: bool) -> None:
+    def __init__(self, edge: Connection, method: str, version: str, body_bytes: int | None, keep_alive: bool) -> None:
         self.edge = edge
         self.method = method
         self.version = version
