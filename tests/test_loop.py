@@ -41,13 +41,16 @@ async def test_the_demo_closes_the_loop(platform: Stack) -> None:
 
 @pytest.mark.parametrize("victim", [*SERVICES, "nats", "postgres"])
 async def test_the_loop_closes_although_a_part_is_killed_meanwhile(platform: Stack, victim: str) -> None:
+    """A story during which it is killed, and one that begins after that."""
+
     async def kill_soon() -> None:
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.3)
         Home(platform.home).pids.running()[victim].send_signal(signal.SIGKILL)
 
     killing = asyncio.create_task(kill_soon())
     await play(platform.url, platform.key)
     await killing
+    await play(platform.url, platform.key)
 
 
 async def test_the_golden_scores_come_out_of_the_api(admin: aiohttp.ClientSession) -> None:

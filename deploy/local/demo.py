@@ -321,20 +321,21 @@ class Story:
 
     async def _prove_containment(self) -> None:
         self._heading("Containment holds: the same session is refused")
-        answer = await self._call(
-            "POST",
-            "/v1/inspections",
-            {
-                "asset_id": self.assets["agent"],
-                "session_id": self.session,
-                "actor": "mallory@example.com",
-                "direction": "input",
-                "content": "Hello again, what is the weather like?",
-            },
-        )
+        harmless = {
+            "asset_id": self.assets["agent"],
+            "session_id": self.session,
+            "actor": "mallory@example.com",
+            "direction": "input",
+            "content": "Hello again, what is the weather like?",
+        }
+
+        async def refused_at_inspection() -> Any:
+            # A block is in force at every replica within a second; usually it was there before we ask.
+            answer = await self._call("POST", "/v1/inspections", harmless)
+            return answer if answer["decision"] == "block" else None
+
+        answer, _ = await self._platform.until("the block of the attacker's session", refused_at_inspection)
         console.print(f"   a harmless message in that session: decision {answer['decision']}")
-        if answer["decision"] != "block":
-            raise DidNotClose("the attacker's session is not blocked")
 
         async def revoked() -> Any:
             refused = await self._call("GET", "/v1/access/me", expect=(200, 403), Colonnade_Session=self.session)
