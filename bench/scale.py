@@ -38,7 +38,7 @@ async def fill(connection: asyncpg.Connection) -> list[UUID]:
                    '', ($5::text[])[1 + n % $6], (ARRAY['production','staging','development','research'])[1 + n % 4],
                    CASE WHEN n % 3 = 0 THEN ARRAY['gdpr'] ELSE ARRAY[]::text[] END, 'provider-' || n % 20,
                    'model-' || n, NULL, n % 2 = 0, NULL, NULL, NULL, NULL, n % 5 = 0, NULL, 'aws', 'eu-west-1',
-                   (ARRAY['internal','vpc','public'])[1 + n % 3], '{}', '{}', '', '{}', '[]', '{}', 'active',
+                   (ARRAY['internal','vpc','public'])[1 + n % 3], '{}', '{}', '', '{}', '[]', '[]', 'active',
                    'unreviewed', now() - n * interval '1 second', 'bench', now() - n * interval '1 second',
                    sha256(('bench' || n)::bytea)
             FROM generate_series($1::int, $2::int) AS n
@@ -52,8 +52,8 @@ async def fill(connection: asyncpg.Connection) -> list[UUID]:
         )
     await connection.execute(
         """
-        INSERT INTO asset_risk
-        SELECT asset_id, 1, (hashtext(asset_id::text) & 8191) * 100.0 / 8192, 'HIGH', $1 FROM asset
+        INSERT INTO asset_risk (asset_id, version, risk_score, risk_level, assessed_at, owner_team)
+        SELECT asset_id, 1, (hashtext(asset_id::text) & 8191) * 100.0 / 8192, 'HIGH', $1, owner_team FROM asset
         ON CONFLICT DO NOTHING
         """,
         datetime.now(UTC),
