@@ -75,7 +75,7 @@ class MappingsIn(Mappings):
     eu_ai_act: tuple[Line, ...] = _mapped("eu_ai_act")
 
 
-def _maybe_if_match(
+async def _maybe_if_match(
     if_match: Annotated[str | None, Header(description="The ETag that the decision is about; any if absent.")] = None,
 ) -> int | None:
     if if_match is None or if_match.strip() == "*":

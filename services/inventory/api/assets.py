@@ -94,7 +94,8 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_iso_instant, json_schema_inp
 Part = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
 
-def _search(
+# A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.
+async def _search(
     asset_type: Annotated[AssetType | None, Query()] = None,
     data_classification: Annotated[DataClassification | None, Query()] = None,
     owner_team: Annotated[str | None, Query(max_length=200, description="Empty finds those without an owner.")] = None,
