@@ -203,12 +203,14 @@ class Access:
         async with self._db.read() as tx:
             version = await store.version(tx)
             if version != self._version:
-                if version < self._version:  # the database was set back to a backup
-                    self._version = 0
+                set_back = version < self._version  # to a backup
+                since = 0 if set_back else self._version
+                changed_keys = await store.keys_changed_since(tx, since)
+                changed_revocations = await store.revocations_changed_since(tx, since)
+                # Nothing is awaited from here on: at no moment is nobody revoked.
+                if set_back:
                     self._keys.clear()
                     self._revoked.clear()
-                changed_keys = await store.keys_changed_since(tx, self._version)
-                changed_revocations = await store.revocations_changed_since(tx, self._version)
                 self._version = version
                 for key_id in changed_keys:
                     self._keys.pop(key_id, None)

@@ -46,16 +46,11 @@ async def change(
 
 @cache
 def _statement(parts: str, count: int) -> str:
-    announced = ", ".join(f"${count + number}" for number in range(1, 6))
-    noted = ", ".join(f"${count + number}" for number in range(6, 14))
+    places = [f"${number}" for number in range(count + 1, count + 1 + len(outbox.COLUMNS) + len(audit.COLUMNS))]
+    announced, noted = places[: len(outbox.COLUMNS)], places[len(outbox.COLUMNS) :]
     return f"""
         WITH {parts},
-        announced AS (
-            INSERT INTO outbox (event_id, type, aggregate_id, version, payload) SELECT {announced} FROM done
-        ),
-        noted AS (
-            INSERT INTO audit_entry (at, actor, actor_kind, action, target, owner_team, detail, trace_id)
-            SELECT {noted} FROM done
-        )
+        announced AS (INSERT INTO outbox ({", ".join(outbox.COLUMNS)}) SELECT {", ".join(announced)} FROM done),
+        noted AS (INSERT INTO audit_entry ({", ".join(audit.COLUMNS)}) SELECT {", ".join(noted)} FROM done)
         SELECT count(*) FROM done
     """  # noqa: S608  # only our own names and numbers of parameters

@@ -45,10 +45,10 @@ audit_seal = sa.Table(
     sa.Column("sealed_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
 )
 
-_INSERT = (
-    "INSERT INTO audit_entry (at, actor, actor_kind, action, target, owner_team, detail, trace_id) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-)
+COLUMNS = ("at", "actor", "actor_kind", "action", "target", "owner_team", "detail", "trace_id")
+"""What `row_of` gives, in its order."""
+_PLACES = ", ".join(f"${number}" for number in range(1, len(COLUMNS) + 1))
+_INSERT = f"INSERT INTO audit_entry ({', '.join(COLUMNS)}) VALUES ({_PLACES})"  # noqa: S608  # our own columns
 _GENESIS = hashlib.sha256(b"colonnade audit chain v1").digest()
 # Sequence numbers become visible out of order; one this far behind the newest seal was decided long ago.
 _LATE_ENTRIES = 50_000
@@ -65,7 +65,7 @@ async def record(
 
 
 def row_of(caller: Caller, action: str, target: str, detail: Mapping[str, Any], owner_team: str) -> tuple[Any, ...]:
-    """An entry of now as the table holds it: at, actor, actor_kind, action, target, owner_team, detail, trace_id."""
+    """An entry of now as the table holds it: values of COLUMNS."""
     return (
         datetime.now(UTC),
         caller.subject,

@@ -39,11 +39,13 @@ replaying: ContextVar[bool] = ContextVar("replaying", default=False)
 EVENT_BYTES = 900 * 1024
 """The server takes messages of one megabyte; an event above that would stop everything behind it."""
 
-_INSERT = "INSERT INTO outbox (event_id, type, aggregate_id, version, payload) VALUES ($1, $2, $3, $4, $5)"
-_INSERT_MANY = (
-    "INSERT INTO outbox (event_id, type, aggregate_id, version, payload) "
-    "SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])"
-)
+COLUMNS = {"event_id": "uuid", "type": "text", "aggregate_id": "text", "version": "bigint", "payload": "bytea"}
+"""What `row_of` gives, in its order, with PostgreSQL's types."""
+_NAMES = ", ".join(COLUMNS)
+_PLACES = ", ".join(f"${number}" for number in range(1, len(COLUMNS) + 1))
+_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(COLUMNS.values(), 1))
+_INSERT = f"INSERT INTO outbox ({_NAMES}) VALUES ({_PLACES})"  # noqa: S608  # our own columns
+_INSERT_MANY = f"INSERT INTO outbox ({_NAMES}) SELECT * FROM unnest({_ARRAYS})"  # noqa: S608  # our own columns
 
 
 async def add(tx: Tx, *events: Event) -> None:
@@ -65,7 +67,7 @@ def insertion(events: Sequence[Event]) -> list[tuple[str, Sequence[object]]]:
 
 
 def row_of(event: Event) -> tuple[UUID, str, str, int, bytes]:
-    """The event as the outbox holds it: id, type, aggregate_id, version, payload.
+    """The event as the outbox holds it: values of COLUMNS.
 
     Raises:
         TooLarge: the bus would not take it.

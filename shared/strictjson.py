@@ -15,7 +15,8 @@ DEPTH_LIMIT = 32
 POINTER_LIMIT = 300
 """Longest pointer, in characters, that an error names; of a longer one the beginning."""
 
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+# Possessive, also in a string that never ends: giving back would make the time grow with the square of the text.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{}:,]', re.DOTALL)
 _POSITION = re.compile(r" at line (\d+) column (\d+)$")

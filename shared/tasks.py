@@ -118,7 +118,6 @@ class Tasks:
     def __init__(self, *, workers: int = 4) -> None:
         self._workers = workers
         self._kinds: dict[str, _Kind] = {}
-        self._stopping = False
 
     def on(
         self, kind: str, *, max_attempts: int = 8, limit_seconds: float = 120.0, on_dead: Handler | None = None
@@ -147,8 +146,6 @@ class Tasks:
         while True:
             try:
                 worked = await self.work_once(runtime)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:
                 if not is_outage(error):
                     telemetry.logger().error("task_worker_failed", exc_info=error)

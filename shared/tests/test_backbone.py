@@ -84,6 +84,8 @@ async def test_a_refused_request_writes_nothing(ledger: Harness) -> None:
         (b'{"amount":1,"account":{"x":1,"y":{"x":2},"y":3}}', 422, "/account/y"),
         (b'{"amount":1 "account":"a"}', 422, "/amount"),
         (b'{"amount":1}{', 422, "body"),
+        # Read in a time that grows with the square of its length, this one would take minutes.
+        (b'{"account":"' + b"[" * 40 + b'\\"' * 200_000, 422, "body"),
         (b'{"account":"' + b"x" * 70_000 + b'","amount":NaN}', 422, "body"),
         (b'{"account":"a","amount":1,"colour":"red"}', 422, "/colour"),
         (b'{"account":"   ","amount":1}', 422, "/account"),
