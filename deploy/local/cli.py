@@ -37,7 +37,7 @@ HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Where data, secrets and logs are; COLONNADE_HOME.", show_default=False)
 ]
 PortOption = Annotated[
-    int | None, typer.Option("--port", help="The gateway's; the nine after it are taken too. COLONNADE_PORT.")
+    int | None, typer.Option("--port", help="The gateway's; the ten after it are taken too. COLONNADE_PORT.")
 ]
 ServiceOption = Annotated[str | None, typer.Option("--service", help=f"One of {', '.join(MODULES)}; all if not given.")]
 ConsumerOption = Annotated[str, typer.Option("--consumer", help=f"One of {', '.join(SERVICES)}.")]

@@ -19,7 +19,7 @@ class StackSettings(BaseSettings):
     home: Path = Path(".colonnade")
     """Everything that lasts: data, secrets, logs."""
     port: int = Field(default=8080, ge=1024, le=65_525)
-    """The gateway's; the services and servers take the nine after it."""
+    """The gateway's; the services and servers take the ten after it."""
     database_url: SecretStr | None = None
     """A PostgreSQL (16 or newer) of your own: a role that may create databases and roles. Unset: one from the wheel."""
     nats_url: str | None = None
