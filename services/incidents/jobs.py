@@ -22,7 +22,7 @@ from services.incidents.domain.playbooks import ActionName
 from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.outbound import Outbound
 from services.incidents.sealing import Seal
-from services.incidents.store import actions, rules
+from services.incidents.store import actions
 from services.incidents.store import webhooks as store
 from services.incidents.store.actions import Action, Sent
 from services.incidents.store.webhooks import DeliveryStatus
@@ -220,7 +220,6 @@ async def flag_overdue_steps(runtime: Runtime) -> None:
 
 
 async def forget_what_is_past(runtime: Runtime) -> None:
-    """Old deliveries, and emergency rules that ended long ago."""
+    """Deliveries that ended long ago."""
     async with runtime.db.begin() as tx:
         await store.forget_old_deliveries(tx, datetime.now(UTC))
-        await rules.forget_expired(tx, datetime.now(UTC))

@@ -1,9 +1,13 @@
-"""Emergency rules: one for an attack, whichever incident met it first."""
+"""Emergency rules: one for an attack, whichever incident met it first.
+
+An expired one is kept: detection keeps its rules, too, and an id that it knows already it refuses. So the generation in
+the id counts on for ever.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -86,9 +90,3 @@ async def withdraw(tx: Tx, rule_id: str, at: datetime) -> None:
         rules = emergency_rule_table.c
         same = emergency_rule_table.update().filter_by(fingerprint=fingerprint, generation=int(generation))
         await tx.execute(same.where(rules.expires_at > at).values(expires_at=at, in_force_at=None))
-
-
-async def forget_expired(tx: Tx, now: datetime) -> None:
-    """Rules that ended a month ago; their generation is not needed any more, as detection has let them go, too."""
-    month_ago = now - timedelta(days=30)
-    await tx.execute(emergency_rule_table.delete().where(emergency_rule_table.c.expires_at < month_ago))

@@ -403,6 +403,20 @@ async def test_a_rule_that_was_withdrawn_is_made_anew(incidents: Harness, neighb
     assert [asked.body["id"][-2:] for asked in neighbours.of("detection", "/v1/rules")] == ["_1", "_2"]
 
 
+async def test_a_rule_is_made_anew_under_a_new_id_however_long_ago_it_expired(
+    incidents: Harness, neighbours: Neighbours
+) -> None:
+    """Detection keeps what expired, and refuses an id that it knows."""
+    await incidents.deliver(an_alert_raised())
+    await incidents.do_tasks()
+    async with incidents.runtime.db.begin() as tx:
+        await tx.execute(sa.text("UPDATE emergency_rule SET expires_at = now() - interval '400 days'"))
+    await jobs.forget_what_is_past(incidents.runtime)
+    await incidents.deliver(an_alert_raised(session_id="s2", actor="trudy"))
+    await incidents.do_tasks()
+    assert [asked.body["id"][-2:] for asked in neighbours.of("detection", "/v1/rules")] == ["_1", "_2"]
+
+
 async def test_two_incidents_that_make_the_same_rule_at_once_send_the_same_request(
     incidents: Harness, neighbours: Neighbours
 ) -> None:
