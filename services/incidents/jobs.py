@@ -39,6 +39,8 @@ _TOGETHER_SECONDS = 0.02
 _BLOCKS_FIRST_SECONDS = 0.5
 # The other side's fault, or a wrong set-up that somebody will put right: not an answer to what was asked.
 _NOT_AN_ANSWER = frozenset({401, 403, 408, 425})
+# A 409 that refuses nothing: the same request, sent before, is still being worked on there.
+_TWIN_IN_FLIGHT = "urn:colonnade:problem:key-in-progress"
 
 
 async def _abandon(task: Task, runtime: Runtime) -> None:
@@ -131,7 +133,8 @@ async def _send(peers: Peers, sent: Sent, key: str) -> tuple[Sent, str | None, s
         return sent, None, error.detail
     told = f"{request.service} answered {answer.status}: {_detail(answer.body)}"
     asked = replace(sent, status=answer.status, answer=_kept(answer.body))
-    if answer.status >= 500 or answer.status in _NOT_AN_ANSWER:
+    twin = isinstance(answer.body, dict) and answer.body.get("type") == _TWIN_IN_FLIGHT
+    if answer.status >= 500 or answer.status in _NOT_AN_ANSWER or twin:
         return asked, None, told
     return asked, told, None
 

@@ -17,8 +17,10 @@ from services.incidents.tests.peers import Neighbours
 from services.incidents.tests.test_events import the_incident
 from shared.audit import audit_entry
 from shared.contracts.detection import RuleChanged
+from shared.problems import document_of
 from shared.tasks import task_table
 from shared.testing import Harness, eventually
+from shared.work import KeyInProgress
 
 COMPLETED = "ev.incidents.step.completed.v1"
 CONTAINED = "ev.incidents.incident.contained.v1"
@@ -167,6 +169,20 @@ async def test_a_refusal_fails_the_step_escalates_and_can_be_set_in_motion_again
     assert (incident["steps"][2]["status"], incident["steps"][2]["run"]) == ("completed", 2)
     twice = await incidents.client("analyst").post(f"/v1/actions/{failed['action_id']}/retry")
     assert twice.status_code == 409
+
+
+async def test_a_twin_that_is_still_being_worked_on_is_no_refusal(incidents: Harness, neighbours: Neighbours) -> None:
+    """As the other service really says it: the answer to the twin comes with the next try."""
+    in_progress = document_of(KeyInProgress("ask again in a moment"))
+    neighbours.answers["/v1/containments"] = (in_progress["status"], in_progress)
+    await incidents.deliver(an_alert_raised())
+    await incidents.do_tasks()
+    assert (await the_incident(incidents))["steps"][2]["status"] == "running"
+    [waiting] = await actions_of(incidents, status="retrying")
+    assert "ask again in a moment" in waiting["error"]
+    neighbours.answers.clear()
+    await settle(incidents)
+    assert (await the_incident(incidents))["steps"][2]["status"] == "completed"
 
 
 async def test_a_quarantine_that_is_there_already_counts_as_done(incidents: Harness, neighbours: Neighbours) -> None:
