@@ -193,7 +193,8 @@ async def abandon(tx: Tx, action_ids: Sequence[UUID], error: str, policy: Policy
     """Our own fault kept actions from being done; say so instead of leaving them running for ever."""
     for action in (await store.due(tx, action_ids))[0]:
         incident = await incidents.lock(tx, action.incident_id)
-        after = replace(action, status=ActionStatus.FAILED, error=error, finished_at=at)
+        # It counts as an attempt, for the key of the next try is made of their number.
+        after = replace(action, status=ActionStatus.FAILED, attempts=action.attempts + 1, error=error, finished_at=at)
         if await store.put(tx, after):
             await commit(tx, incident, _failed(incident, after, at), policy)
 

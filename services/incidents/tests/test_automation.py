@@ -10,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from services.incidents import jobs
+from services.incidents.application import automation
 from services.incidents.store import actions
 from services.incidents.store.tables import incident_table
 from services.incidents.tests.factories import ASSET, NOON, an_alert_raised
@@ -183,6 +184,26 @@ async def test_a_twin_that_is_still_being_worked_on_is_no_refusal(incidents: Har
     neighbours.answers.clear()
     await settle(incidents)
     assert (await the_incident(incidents))["steps"][2]["status"] == "completed"
+
+
+async def test_what_our_own_fault_ended_is_done_on_each_retry(incidents: Harness, neighbours: Neighbours) -> None:
+    await incidents.deliver(an_alert_raised())
+    await incidents.do_tasks()
+    await incidents.deliver(an_alert_raised(session_id="session-2"))
+    [further] = await actions_of(incidents, status="queued")
+    action_id = further["action_id"]
+    for _ in range(2):
+        async with incidents.runtime.db.begin() as tx:
+            await tx.execute(task_table.update().where(task_table.c.status == "queued").values(status="dead"))
+            await automation.abandon(
+                tx, [UUID(action_id)], "a fault", incidents.runtime.settings.policy, datetime.now(UTC)
+            )
+        again = await incidents.client("analyst").post(f"/v1/actions/{action_id}/retry")
+        assert (again.status_code, again.json()["status"]) == (202, "retrying")
+    assert await incidents.do_tasks() == 1
+    done = (await incidents.client().get(f"/v1/actions/{action_id}")).json()
+    assert (done["status"], done["attempts"]) == ("succeeded", 3)
+    assert ("session-2", "key:chat") in revoked(neighbours)
 
 
 async def test_a_quarantine_that_is_there_already_counts_as_done(incidents: Harness, neighbours: Neighbours) -> None:
