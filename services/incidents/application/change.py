@@ -150,24 +150,19 @@ async def _start_automation(
         step = incident.step(number)
         if step.status is not StepStatus.RUNNING or step.automation_script is None:
             continue
-        alert = alert or await store.first_alert(tx, incident)
-        known = situation(incident, step, alert, policy)
-        planned: Plan | NotApplicable | InForce
-        if step.automation_script is ActionName.DEPLOY_EMERGENCY_RULE:
-            planned = await _emergency_rule(tx, known, policy, anew=step.run > 1)
-        else:
-            planned = actions.plan(step.automation_script, known)
-        if isinstance(planned, InForce):
-            later = steps.automation_completed(incident, number, step.run, outcome=planned.what, at=incident.updated_at)
-        elif step.automation_script is ActionName.NOTIFY:
+        if step.automation_script is ActionName.NOTIFY:
             later = await _notify(tx, incident, step)
-        elif isinstance(planned, NotApplicable):
-            later = steps.automation_not_applicable(
-                incident, number, step.run, reason=planned.reason, at=incident.updated_at
-            )
         else:
-            acting.append(_action(incident, step, planned))
-            continue
+            alert = alert or await store.first_alert(tx, incident)
+            planned = await _plan(tx, step, situation(incident, step, alert, policy), policy)
+            if isinstance(planned, Plan):
+                acting.append(_action(incident, step, planned))
+                continue
+            at = incident.updated_at
+            if isinstance(planned, InForce):
+                later = steps.automation_completed(incident, number, step.run, outcome=planned.what, at=at)
+            else:
+                later = steps.automation_not_applicable(incident, number, step.run, reason=planned.reason, at=at)
         change = change.then(later)
         waiting.extend(later.starting)
     return change, acting
@@ -178,6 +173,13 @@ class InForce:
     """What an action would do is done already."""
 
     what: str
+
+
+async def _plan(tx: Tx, step: Step, known: Situation, policy: Policy) -> Plan | NotApplicable | InForce:
+    if step.automation_script is ActionName.DEPLOY_EMERGENCY_RULE:
+        return await _emergency_rule(tx, known, policy, anew=step.run > 1)
+    assert step.automation_script is not None
+    return actions.plan(step.automation_script, known)
 
 
 async def _emergency_rule(tx: Tx, known: Situation, policy: Policy, *, anew: bool) -> Plan | NotApplicable | InForce:
@@ -240,9 +242,8 @@ def situation(
     return Situation(
         incident_id=incident.id,
         category=incident.category,
-        severity=incident.severity,
         title=incident.title,
-        owner_team=incident.owner_team,
+        teams=incident.reach,
         step_number=step.number,
         session_id=session_id,
         reporters=reporters,
@@ -252,7 +253,6 @@ def situation(
         direction=alert.direction.value if alert is not None else None,
         at=incident.updated_at,
         block_for=policy.block_for,
-        rule_for=policy.rule_for,
     )
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from services.incidents.domain.evidence import instant
 from services.incidents.domain.playbooks import ActionName
-from shared.contracts.incidents import IncidentCategory, IncidentSeverity
+from shared.contracts.incidents import IncidentCategory
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ class Situation:
     """What an action may know of its incident.
 
     Attributes:
-        owner_team: whose traffic its blocks hold for. Sessions and actors are the sender's words: they count within the
-            sender's own team.
+        teams: whose traffic blocks of sessions and actors hold for, as `Incident.reach` has it.
         session_id: the one to act on, the incident's first by default.
         reporters: the subjects whose requests named that session. It is revoked for them, for whoever else names a
             session of that name means another.
@@ -57,9 +56,8 @@ class Situation:
 
     incident_id: UUID
     category: IncidentCategory
-    severity: IncidentSeverity
     title: str
-    owner_team: str
+    teams: tuple[str | None, ...]
     step_number: int
     session_id: str | None
     reporters: tuple[str, ...]
@@ -69,7 +67,6 @@ class Situation:
     direction: str | None
     at: datetime
     block_for: timedelta
-    rule_for: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +131,22 @@ def pattern_of(literal: str) -> str:
 
 
 def plan(action: ActionName, situation: Situation) -> Plan | NotApplicable:
-    """What `action` does in this situation."""
-    return _ACTIONS[action](situation)
+    """What an action of PLANNED does in this situation."""
+    return PLANNED[action](situation)
 
 
 def _because(situation: Situation) -> str:
     return f"incident {situation.incident_id}, step {situation.step_number}: {situation.title}"[:280]
 
 
-def _containment(situation: Situation, target_kind: str, target: str) -> Request:
+def _containment(situation: Situation, target_kind: str, target: str, team: str | None = None) -> Request:
     body: dict[str, Any] = {
         "target_kind": target_kind,
         "target": target,
+        "team": team,
         "reason": _because(situation),
         "expires_at": instant(situation.at + situation.block_for),
     }
-    if target_kind != "asset":
-        body["team"] = situation.owner_team
     return Request(
         "detection",
         "POST",
@@ -160,6 +156,19 @@ def _containment(situation: Situation, target_kind: str, target: str) -> Request
         f"block {target_kind} {target}",
         evidence=f"containment of {target_kind}",
     )
+
+
+def _containments(situation: Situation, target_kind: str, target: str) -> tuple[Request, ...]:
+    """One a team: a session or an actor passes wherever none holds."""
+    return tuple(_containment(situation, target_kind, target, team) for team in situation.teams)
+
+
+def _where(situation: Situation) -> str:
+    if situation.teams == (None,):
+        return "for everybody"
+    if situation.teams == ("",):
+        return "in traffic that belongs to no team"
+    return f"in the traffic of {', '.join(map(str, situation.teams))}"
 
 
 def _revocation(situation: Situation, session: str, subject: str) -> Request:
@@ -201,26 +210,28 @@ def _revoke_session(situation: Situation) -> Plan | NotApplicable:
         return NotApplicable("no session in the alert")
     # Detection stops the session wherever the team's traffic enters. The gateway refuses it, too, where it can be one
     # of its own: it has none with control characters.
-    block = _containment(situation, "session", session)
+    blocks = _containments(situation, "session", session)
+    blocked = f"session {session} blocked {_where(situation)}"
     if not _KNOWN_TO_THE_GATEWAY.fullmatch(session):
-        return Plan(f"session {session} blocked; it is none of the gateway's", (block,))
+        return Plan(f"{blocked}; it is none of the gateway's", blocks)
     if not situation.reporters:
-        return Plan(f"session {session} blocked; not revoked, since no alert says whose requests named it", (block,))
+        return Plan(f"{blocked}; not revoked, since no alert says whose requests named it", blocks)
     revocations = (_revocation(situation, session, subject) for subject in situation.reporters)
-    whose = ", ".join(situation.reporters)
-    return Plan(f"session {session} of {whose} revoked and blocked", (block, *revocations))
+    return Plan(f"{blocked}; revoked for {', '.join(situation.reporters)}", (*blocks, *revocations))
 
 
 def _block_session(situation: Situation) -> Plan | NotApplicable:
-    if not situation.session_id:
+    session = situation.session_id
+    if not session:
         return NotApplicable("no session in the alert")
-    return Plan(f"session {situation.session_id} blocked", (_containment(situation, "session", situation.session_id),))
+    return Plan(f"session {session} blocked {_where(situation)}", _containments(situation, "session", session))
 
 
 def _block_actor(situation: Situation) -> Plan | NotApplicable:
-    if not situation.actor:
+    actor = situation.actor
+    if not actor:
         return NotApplicable("no actor in the alert")
-    return Plan(f"actor {situation.actor} blocked", (_containment(situation, "actor", situation.actor),))
+    return Plan(f"actor {actor} blocked {_where(situation)}", _containments(situation, "actor", actor))
 
 
 def _block_asset(situation: Situation) -> Plan | NotApplicable:
@@ -265,13 +276,13 @@ class EmergencyRule:
     """What an emergency rule stops, and where. The same attack there by another session or actor is the same rule.
 
     It is in force on the incident's assets alone: its words are the sender's, and with them nobody may stop the traffic
-    of other teams. Only an incident without an asset that belongs to the whole organisation has a rule for all.
+    of others. Detection has no rule for the traffic of a team, so without an asset there is none.
     """
 
     category: IncidentCategory
     literal: str
     directions: tuple[str, ...]
-    assets: tuple[str, ...] = ()
+    assets: tuple[str, ...]
 
     @property
     def fingerprint(self) -> str:
@@ -286,8 +297,8 @@ def emergency_rule(situation: Situation) -> EmergencyRule | NotApplicable:
     literal = literal_of(situation.excerpt)
     if literal is None:
         return NotApplicable("the excerpt is too short to tell the attack from ordinary text")
-    if situation.owner_team and not situation.assets:
-        return NotApplicable("without an asset a rule would hold for other teams, too; a person decides")
+    if not situation.assets:
+        return NotApplicable("without an asset a rule would hold for everybody; a person decides")
     direction = situation.direction
     # What came in can come in by every way in; what went out or was called is looked for where it was.
     directions = _INWARD if direction is None or direction in _INWARD else (direction,)
@@ -316,14 +327,6 @@ def deploy(rule: EmergencyRule, *, generation: int, expires_at: datetime) -> Pla
     return Plan(f"emergency rule {body['id']} in force until {instant(expires_at)}", (request,))
 
 
-def _deploy_emergency_rule(situation: Situation) -> Plan | NotApplicable:
-    rule = emergency_rule(situation)
-    if isinstance(rule, NotApplicable):
-        return rule
-    expires_at = situation.at + situation.rule_for
-    return deploy(rule, generation=1, expires_at=expires_at)
-
-
 def _collect_evidence(situation: Situation) -> Plan | NotApplicable:
     if not situation.assets:
         return NotApplicable("no asset in the incident; its alerts are evidence already")
@@ -342,20 +345,16 @@ def _collect_evidence(situation: Situation) -> Plan | NotApplicable:
     return Plan(f"configuration of {len(requests)} asset(s) secured", requests)
 
 
-def _notify(situation: Situation) -> Plan | NotApplicable:
-    return Plan("those to be notified were told")
-
-
-_ACTIONS: Mapping[ActionName, Callable[[Situation], Plan | NotApplicable]] = {
+PLANNED: Mapping[ActionName, Callable[[Situation], Plan | NotApplicable]] = {
     ActionName.REVOKE_SESSION: _revoke_session,
     ActionName.BLOCK_SESSION: _block_session,
     ActionName.BLOCK_ACTOR: _block_actor,
     ActionName.BLOCK_ASSET: _block_asset,
     ActionName.DISABLE_AGENT: _disable_agent,
-    ActionName.DEPLOY_EMERGENCY_RULE: _deploy_emergency_rule,
     ActionName.QUARANTINE_ASSET: _quarantine_asset,
     ActionName.COLLECT_EVIDENCE: _collect_evidence,
-    ActionName.NOTIFY: _notify,
 }
+"""Every action but two: `emergency_rule` depends on the rules of others, too, and notifying asks no other service."""
+
 SESSION_SCOPED: frozenset[ActionName] = frozenset({ActionName.REVOKE_SESSION, ActionName.BLOCK_SESSION})
 """Actions that a further session of the same incident needs, too."""

@@ -169,6 +169,16 @@ class Incident:
     reports: tuple[tuple[str, str], ...] = ()
     steps: tuple[Step, ...] = ()
 
+    @property
+    def reach(self) -> tuple[str | None, ...]:
+        """Whose traffic blocks of its sessions and actors hold for: that of each of its teams.
+
+        These names are the sender's words and count within the sender's own team. Without a team that is the traffic
+        which belongs to none ("") if an alert brought them, and everybody's (None) if somebody did who speaks for the
+        whole organisation, for nobody else opens an incident without a team.
+        """
+        return self.owner_teams or ((None,) if self.alert_count == 0 else ("",))
+
     def reporters(self, session_id: str | None) -> tuple[str, ...]:
         """The subjects in whose requests the session was named."""
         return tuple(subject for session, subject in self.reports if session == session_id)

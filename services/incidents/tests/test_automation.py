@@ -242,7 +242,7 @@ async def test_further_sessions_of_the_story_are_contained_as_they_appear(
     assert incident["status"] == "contained"
     extended = [entry["summary"] for entry in incident["timeline"] if entry["kind"] == "containment_extended"]
     assert len(extended) == 2
-    assert "session-3 blocked; not revoked" in extended[1]
+    assert "session-3 blocked in the traffic of payments; not revoked" in extended[1]
 
 
 async def test_a_session_that_others_name_too_is_revoked_for_them_as_they_do(
@@ -276,17 +276,52 @@ async def test_sessions_that_appear_together_are_all_contained(incidents: Harnes
     assert sorted(revoked(neighbours)) == [(f"s{n}", f"key:{n}") for n in (1, 2, 3, 4)]
 
 
-async def test_an_incident_by_hand_blocks_within_its_team_and_revokes_for_nobody(
+async def test_an_incident_by_hand_blocks_in_all_its_teams_without_one_everywhere_and_revokes_for_nobody(
     incidents: Harness, neighbours: Neighbours
 ) -> None:
-    for team, session in (("payments", "s1"), (None, "s2")):
-        body = {"category": "prompt_injection_exploitation", "session_id": session, "owner_team": team}
+    neighbours.assets[str(ASSET)] = {"asset_id": str(ASSET), "owner_team": "claims"}
+    for team, session, affected in (("payments", "s1", []), (None, "s2", []), ("payments", "s3", [str(ASSET)])):
+        body = {
+            "category": "prompt_injection_exploitation",
+            "session_id": session,
+            "owner_team": team,
+            "affected_assets": affected,
+        }
         answer = await incidents.client("analyst").post("/v1/incidents", json=body)
         assert answer.status_code == 201, answer.text
     await incidents.do_tasks()
     blocks = neighbours.of("detection", "/v1/containments")
-    assert sorted((block.body["target"], block.body["team"]) for block in blocks) == [("s1", "payments"), ("s2", "")]
+    assert [(block.body["target"], block.body["team"]) for block in blocks] == [
+        ("s1", "payments"),
+        ("s2", None),
+        ("s3", "payments"),
+        ("s3", "claims"),
+    ]
     assert neighbours.of("gateway") == []
+
+
+async def test_what_an_alert_of_no_team_names_is_blocked_where_no_team_is(
+    incidents: Harness, neighbours: Neighbours
+) -> None:
+    """Also when it joins an incident that a person opened for everybody; and its words make no rule, either."""
+    body = {"category": "prompt_injection_exploitation", "session_id": "session-1", "actor": "mallory"}
+    assert (await incidents.client("analyst").post("/v1/incidents", json=body)).status_code == 201
+    await incidents.do_tasks()
+    now = datetime.now(UTC)
+    nobodys = {"asset_id": None, "owner_team": "", "first_seen": now, "last_seen": now}
+    for session, actor in (("session-1", "mallory"), ("session-2", "mallory"), ("session-3", "trudy")):
+        await incidents.deliver(an_alert_raised(session_id=session, actor=actor, **nobodys))
+    await incidents.do_tasks()
+    listed = (await incidents.client().get("/v1/incidents")).json()["items"]
+    assert sorted((one["actor"], one["alert_count"]) for one in listed) == [("mallory", 2), ("trudy", 1)]
+    blocks = neighbours.of("detection", "/v1/containments")
+    assert {(block.body["target"], block.body["team"]) for block in blocks} == {
+        ("session-1", None),
+        ("session-1", ""),
+        ("session-2", ""),
+        ("session-3", ""),
+    }
+    assert neighbours.of("detection", "/v1/rules") == []
 
 
 async def test_what_people_do_while_a_block_is_on_its_way_is_not_lost(

@@ -17,11 +17,12 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.incidents.domain import actions, evidence, joining, webhooks
+from services.incidents.domain import actions, evidence, joining, lifecycle, webhooks
 from services.incidents.domain.actions import NotApplicable, Plan, Situation, literal_of, pattern_of, plan
 from services.incidents.domain.joining import AlertPolicy, join_keys
 from services.incidents.domain.playbooks import ActionName
-from services.incidents.tests.factories import ASSET, NOON, SEV1, SEV2, SEV3, minutes
+from services.incidents.tests.factories import ASSET, NOON, SEV1, SEV2, SEV3, minutes, opened
+from services.incidents.tests.factories import joining as joining_alert
 from shared.contracts.detection import Severity
 from shared.contracts.incidents import IncidentCategory, IncidentSeverity
 
@@ -179,9 +180,8 @@ def situation(**changed: Any) -> Situation:
     values: dict[str, Any] = {
         "incident_id": UUID("11111111-2222-4333-8444-555555555555"),
         "category": INJECTION,
-        "severity": SEV2,
         "title": "Injected instruction",
-        "owner_team": "payments",
+        "teams": ("payments",),
         "step_number": 3,
         "session_id": "session-1",
         "reporters": ("key:chat",),
@@ -191,7 +191,6 @@ def situation(**changed: Any) -> Situation:
         "direction": "input",
         "at": NOON,
         "block_for": minutes(60),
-        "rule_for": minutes(1_440),
     }
     return Situation(**(values | changed))
 
@@ -206,7 +205,8 @@ def situation(**changed: Any) -> Situation:
         (ActionName.QUARANTINE_ASSET, {"assets": ()}, "no asset"),
         (ActionName.DISABLE_AGENT, {"assets": ()}, "no agent"),
         (ActionName.DEPLOY_EMERGENCY_RULE, {"excerpt": ""}, "no excerpt"),
-        (ActionName.DEPLOY_EMERGENCY_RULE, {"assets": (), "owner_team": "payments"}, "other teams"),
+        (ActionName.DEPLOY_EMERGENCY_RULE, {"assets": (), "teams": ("payments",)}, "for everybody"),
+        (ActionName.DEPLOY_EMERGENCY_RULE, {"assets": (), "teams": ("",)}, "for everybody"),
         (ActionName.DEPLOY_EMERGENCY_RULE, {"excerpt": "hi there"}, "too short"),
         (ActionName.DEPLOY_EMERGENCY_RULE, {"excerpt": "[EMAIL] **** <SECRET>"}, "too short"),
     ],
@@ -214,11 +214,13 @@ def situation(**changed: Any) -> Situation:
 def test_an_action_without_its_object_says_what_is_missing(
     action: ActionName, without: dict[str, Any], reason: str
 ) -> None:
-    planned = plan(action, situation(**without))
+    known = situation(**without)
+    rule = action is ActionName.DEPLOY_EMERGENCY_RULE
+    planned = actions.emergency_rule(known) if rule else plan(action, known)
     assert isinstance(planned, NotApplicable) and reason in planned.reason
 
 
-@pytest.mark.parametrize("action", list(ActionName))
+@pytest.mark.parametrize("action", actions.PLANNED)
 def test_every_action_plans_the_same_requests_for_the_same_situation(action: ActionName) -> None:
     planned = plan(action, situation())
     assert isinstance(planned, Plan)
@@ -248,16 +250,39 @@ def test_a_session_that_cannot_be_the_gateways_is_blocked_and_not_revoked() -> N
         assert [request.service for request in planned.requests] == services
 
 
-@pytest.mark.parametrize("team", ["payments", ""])
-def test_sessions_and_actors_are_blocked_within_their_team_and_assets_everywhere(team: str) -> None:
+@pytest.mark.parametrize(
+    ("teams", "where"),
+    [
+        (("payments",), "blocked in the traffic of payments"),
+        (("payments", "claims"), "blocked in the traffic of payments, claims"),
+        (("",), "blocked in traffic that belongs to no team"),
+        ((None,), "blocked for everybody"),
+    ],
+)
+@pytest.mark.parametrize("action", [ActionName.REVOKE_SESSION, ActionName.BLOCK_SESSION, ActionName.BLOCK_ACTOR])
+def test_sessions_and_actors_are_blocked_in_each_of_their_teams_and_the_summary_says_where(
+    action: ActionName, teams: tuple[str | None, ...], where: str
+) -> None:
     """Session and actor are the sender's words: they say nothing of what others mean by the same name."""
-    for action in (ActionName.REVOKE_SESSION, ActionName.BLOCK_SESSION, ActionName.BLOCK_ACTOR, ActionName.BLOCK_ASSET):
-        planned = plan(action, situation(owner_team=team))
-        assert isinstance(planned, Plan)
-        bodies = [request.body or {} for request in planned.requests if request.service == "detection"]
-        assert bodies
-        for body in bodies:
-            assert body.get("team") == (None if body["target_kind"] == "asset" else team)
+    planned = plan(action, situation(teams=teams))
+    assert isinstance(planned, Plan)
+    bodies = [request.body or {} for request in planned.requests if request.service == "detection"]
+    assert tuple(body["team"] for body in bodies) == teams
+    assert where in planned.summary
+
+
+def test_assets_are_blocked_for_everybody() -> None:
+    planned = plan(ActionName.BLOCK_ASSET, situation())
+    assert isinstance(planned, Plan)
+    assert [(request.body or {})["team"] for request in planned.requests] == [None]
+
+
+def test_without_a_team_what_people_name_is_blocked_for_everybody_and_what_alerts_name_is_not() -> None:
+    by_hand = opened(owner_teams=[""]).incident
+    assert by_hand.reach == (None,)
+    joined = lifecycle.join(by_hand, [joining_alert()], SEV2, NOON).incident
+    assert joined.reach == ("",)
+    assert opened(owner_teams=["payments", "claims", "payments"]).incident.reach == ("payments", "claims")
 
 
 def test_a_session_is_revoked_for_those_alone_who_named_it() -> None:
