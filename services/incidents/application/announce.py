@@ -82,19 +82,24 @@ def _step_event(kind: type[StepCompleted] | type[StepOverdue], incident: Inciden
 
 
 async def owe_webhooks(tx: Tx, change: Change, events: Sequence[Event]) -> None:
-    """Owe subscribers what is announced of a change."""
-    told: list[tuple[str, dict[str, Any]]] = [
-        (webhooks.event_type_of(event.TYPE), event.model_dump(mode="json")) for event in events
+    """Owe a delivery of what is announced of a change to each subscriber that wants it and may have it."""
+    asked = [happening for happening in change.happenings if happening.kind == "notification_requested"]
+    subscriptions = await store.enabled(tx) if events or asked else []
+    if not subscriptions:
+        return
+    incident = change.incident
+    told = [(webhooks.event_type_of(event.TYPE), event.model_dump(mode="json")) for event in events]
+    told += [("notification.requested", _notification(incident, happening)) for happening in asked]
+    rows = [
+        delivery_row(subscription.id, event_type, data, incident.id, incident.updated_at)
+        for event_type, data in told
+        for subscription in subscriptions
+        if subscription.wants(event_type, incident.owner_teams)
     ]
-    told += [
-        ("notification.requested", notification(change.incident, happening))
-        for happening in change.happenings
-        if happening.kind == "notification_requested"
-    ]
-    await owe(tx, change.incident, told, change.incident.updated_at)
+    await owe_rows(tx, rows)
 
 
-def notification(incident: Incident, happening: Happening) -> dict[str, Any]:
+def _notification(incident: Incident, happening: Happening) -> dict[str, Any]:
     return {
         "incident": incident.snapshot().model_dump(mode="json"),
         "step_number": happening.step,
@@ -102,22 +107,6 @@ def notification(incident: Incident, happening: Happening) -> dict[str, Any]:
         "requirements": list(happening.detail.get("requirements", ())),
         "reason": happening.summary,
     }
-
-
-async def owe(tx: Tx, incident: Incident, told: Sequence[tuple[str, dict[str, Any]]], at: datetime) -> None:
-    """Owe a delivery of each message to each subscriber that wants it and may have it."""
-    if not told:
-        return
-    subscriptions = await store.enabled(tx)
-    if not subscriptions:
-        return
-    rows = [
-        delivery_row(subscription.id, event_type, data, incident.id, at)
-        for event_type, data in told
-        for subscription in subscriptions
-        if subscription.wants(event_type, incident.owner_teams)
-    ]
-    await owe_rows(tx, rows)
 
 
 def delivery_row(

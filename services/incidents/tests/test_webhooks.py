@@ -9,25 +9,27 @@ import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
+from pydantic import field_serializer
 
 from services.incidents import jobs
-from services.incidents.application.announce import DELIVER
+from services.incidents.application.announce import DELIVER, owe_webhooks
 from services.incidents.domain.webhooks import WebhookUrlRefused
 from services.incidents.main import SERVICE
 from services.incidents.outbound import AddressRefused, CheckedResolver, Reach
 from services.incidents.settings import IncidentsSettings
 from services.incidents.store.tables import incident_table, webhook_table
-from services.incidents.tests.factories import an_alert_raised
+from services.incidents.tests.factories import NOON, an_alert_raised, opened
 from services.incidents.tests.peers import Neighbours
 from services.incidents.tests.test_automation import settle
 from services.incidents.tests.test_domain_evidence import verify_independently
 from services.incidents.tests.test_events import the_incident
+from shared.contracts.incidents import IncidentClosed
 from shared.tasks import task_table
 from shared.testing import Harness, TestServer, harness
 
@@ -80,6 +82,29 @@ async def test_deliveries_verify_by_the_standard(incidents: Harness, subscriber:
         assert verify_independently(webhook["secret"], headers, body)
         assert not verify_independently(webhook["secret"], headers, body + b" ")
     assert len({headers["webhook-id"] for headers, _ in subscriber.got}) == 4
+
+
+class Costly(IncidentClosed):
+    """Counts how often somebody had it put into words."""
+
+    words: ClassVar[list[str]] = []
+
+    @field_serializer("version")
+    def _count(self, version: int) -> int:
+        self.words.append(self.TYPE)
+        return version
+
+
+async def test_an_event_is_put_into_words_for_subscribers_alone(incidents: Harness, subscriber: Subscriber) -> None:
+    change = opened()
+    event = Costly(version=1, occurred_at=NOON, incident=change.incident.snapshot())
+    for expected in (0, 1):
+        async with incidents.runtime.db.begin() as tx:
+            await owe_webhooks(tx, change, [event])
+        assert len(event.words) == expected
+        await subscribed(incidents, subscriber.url)
+    await incidents.do_tasks()
+    assert [json.loads(body)["type"] for _, body in subscriber.got] == ["incident.closed"]
 
 
 async def test_the_secret_is_shown_once_and_sealed_at_rest(incidents: Harness, subscriber: Subscriber) -> None:
