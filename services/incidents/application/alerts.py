@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from services.incidents.application.change import ITSELF, commit, extend
+from services.incidents.application.change import ITSELF, commit
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.incident import ENDED, Change, Incident
@@ -288,9 +288,7 @@ async def _open(tx: Tx, intake: _Intake, opening: _Opening) -> None:
         joined.incident, _pieces(opening.id, alerts[: intake.policy.evidence_alerts]), by="detection", at=intake.at
     )
     whole = change.then(joined).then(collected)
-    after = await commit(tx, None, whole, intake.policy, records=records, alert=lead)
-    # Automation has the first session from its steps; the rest are extensions.
-    await extend(tx, None, after, intake.policy)
+    await commit(tx, None, whole, intake.policy, records=records, alert=lead)
 
 
 async def _join(tx: Tx, intake: _Intake, incident_id: UUID, alerts: Sequence[AlertSnapshot]) -> None:
@@ -306,9 +304,7 @@ async def _join(tx: Tx, intake: _Intake, incident_id: UUID, alerts: Sequence[Ale
     collected, records = lifecycle.collect(
         change.incident, _pieces(incident_id, list(fresh.values())[:room]), by="detection", at=intake.at
     )
-    after = await commit(tx, before, change.then(collected), intake.policy, records=records)
-    intake.incidents[incident_id] = after
-    await extend(tx, before, after, intake.policy)
+    intake.incidents[incident_id] = await commit(tx, before, change.then(collected), intake.policy, records=records)
 
 
 async def _keep(tx: Tx, intake: _Intake) -> None:

@@ -68,11 +68,14 @@ async def commit(
         return change.incident
     change, acting = await _start_automation(tx, before, change, policy, alert)
     incident = change.incident
+    # After reopening every session of before is contained again, not only the first.
+    further = _extensions(None if change.happened("reopened") else before, incident, policy)
     events = events_of(before, change)
     announced = [outbox.row_of(event) for event in events]
-    owed = [action_store.owed(action) for action in acting]
+    owed = [action_store.owed(action) for action in (*acting, *further)]
     await writing.save(tx, change, records, _entry(before, change, deed), announced, new=before is None, owed=owed)
     await _owe(tx, acting)
+    await _owe(tx, further)
     if before is not None:
         await _settle_keys(tx, before, incident)
         for was, now in zip(before.steps, incident.steps, strict=True):
@@ -288,7 +291,7 @@ async def _owe(tx: Tx, acting: Sequence[Action]) -> None:
     await tasks.add(tx, kind=PERFORM, key=f"{acting[0].key}/1", payload={"action_ids": action_ids})
 
 
-def extensions(before: Incident | None, after: Incident, policy: Policy) -> list[Action]:
+def _extensions(before: Incident | None, after: Incident, policy: Policy) -> list[Action]:
     """Actions that let session-wide containment reach the sessions which joining alerts brought.
 
     Blocking the first session of an attacker who starts a new one for each attempt would contain nothing. They carry
@@ -297,6 +300,8 @@ def extensions(before: Incident | None, after: Incident, policy: Policy) -> list
     Args:
         before: the incident as it was; None when every session is to be contained, as after opening and reopening.
     """
+    if before is not None and (before.sessions, before.reports) == (after.sessions, after.reports):
+        return []
     known = before.reports if before is not None else ()
     found = []
     for session in after.sessions:
@@ -318,10 +323,3 @@ def extensions(before: Incident | None, after: Incident, policy: Policy) -> list
             if isinstance(planned, Plan):
                 found.append(_action(after, step, planned, (session, reporters)))
     return found
-
-
-async def extend(tx: Tx, before: Incident | None, after: Incident, policy: Policy) -> None:
-    """Owe the extensions of a change."""
-    further = extensions(before, after, policy)
-    await action_store.add(tx, further)
-    await _owe(tx, further)

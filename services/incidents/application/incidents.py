@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.incidents.application.change import Deed, commit, extend
+from services.incidents.application.change import Deed, commit
 from services.incidents.application.policy import Policy
 from services.incidents.domain import lifecycle, steps
 from services.incidents.domain.evidence import Record
@@ -171,11 +171,7 @@ async def amend(
         )
         change = change.then(moved)
     detail = {"what": sorted({happening.kind for happening in change.happenings}), "reason": wanted.reason}
-    incident = await commit(tx, before, change, policy, deed=Deed(caller, "incident.changed", detail))
-    if change.happened("reopened"):
-        # Every session of before is contained again, not only the first.
-        await extend(tx, None, incident, policy)
-    return incident
+    return await commit(tx, before, change, policy, deed=Deed(caller, "incident.changed", detail))
 
 
 async def complete_step(

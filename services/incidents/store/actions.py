@@ -123,11 +123,6 @@ OWED = (
     "requested_at",
 )
 OWED_TYPES = ("uuid", "uuid", "integer", "integer", *("text",) * 5, "jsonb", "timestamptz")
-_ADD = f"""
-    INSERT INTO action ({", ".join(OWED)})
-    SELECT * FROM unnest({", ".join(f"${place}::{kind}[]" for place, kind in enumerate(OWED_TYPES, start=1))})
-    ON CONFLICT (key) DO NOTHING
-"""  # noqa: S608  # column names and types only
 
 
 def owed(action: Action) -> tuple[object, ...]:
@@ -138,13 +133,6 @@ def owed(action: Action) -> tuple[object, ...]:
         else getattr(action, name)
         for name in OWED
     )
-
-
-async def add(tx: Tx, actions: Sequence[Action]) -> None:
-    """Write actions down; one of a key that is there already changes nothing."""
-    if actions:
-        connection = await driver(tx)
-        await connection.execute(_ADD, *(list(column) for column in zip(*map(owed, actions), strict=True)))
 
 
 async def get(tx: Tx, action_id: UUID, caller: Caller | None = None) -> Action:

@@ -276,6 +276,22 @@ async def test_sessions_that_appear_together_are_all_contained(incidents: Harnes
     assert sorted(revoked(neighbours)) == [(f"s{n}", f"key:{n}") for n in (1, 2, 3, 4)]
 
 
+async def test_reopening_contains_every_session_again(incidents: Harness, neighbours: Neighbours) -> None:
+    sessions = [(f"s{n}", f"key:{n}") for n in (1, 2, 3)]
+    for session, reporter in sessions:
+        await incidents.deliver(an_alert_raised(session_id=session, reported_by=reporter))
+    await incidents.do_tasks()
+    assert sorted(revoked(neighbours)) == sessions
+    path = f"/v1/incidents/{(await the_incident(incidents))['incident_id']}"
+    for status in ("closed", "investigating"):
+        changed = await incidents.client("analyst").patch(
+            path, json={"status": status, "reason": "it is back"}, headers={"If-Match": "*"}
+        )
+        assert changed.status_code == 200, changed.text
+    await incidents.do_tasks()
+    assert sorted(revoked(neighbours)[3:]) == sessions
+
+
 async def test_an_incident_by_hand_blocks_in_all_its_teams_without_one_everywhere_and_revokes_for_nobody(
     incidents: Harness, neighbours: Neighbours
 ) -> None:
