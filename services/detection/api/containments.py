@@ -98,8 +98,8 @@ async def contain(body: NewContainment, work: Work) -> Response:
     """Block a session, an actor or an asset; in force within a second.
 
     Sessions and actors are called what their senders call them, so a caller who is bound to teams blocks them in the
-    traffic of these teams: that of their assets, and without an asset that of their keys. A target that is blocked
-    already is answered with 200 and stays blocked until the later of both times.
+    traffic of one of these teams: that of its assets, and without an asset that of callers who are bound to this team
+    alone. A target that is blocked already is answered with 200 and stays blocked until the later of both times.
     """
     now = datetime.now(UTC)
     return await work.run(

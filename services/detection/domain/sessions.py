@@ -2,7 +2,7 @@
 
 Everything kept is a sum: amounts per slice of time, and count, sum and sum of squares of a session's outputs. Sums of
 several replicas add up, so each replica counts what it sees, now and then adds its part to the shared table and
-takes over the total (see store.share_activity). Between two exchanges a replica is behind by what the others saw in
+takes over the total (see store.activity.share). Between two exchanges a replica is behind by what the others saw in
 that second. Memory is bounded by `capacity` subjects, the least recently used leave first; they are in the table then.
 """
 
