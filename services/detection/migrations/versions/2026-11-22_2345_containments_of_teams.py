@@ -11,6 +11,9 @@ depends_on = None
 def upgrade() -> None:
     """What this release needs. Code before it enforces what stands, for everybody, and can add no containment: the
     index that it names has to go, so that one team's block does not keep another's out.
+
+    No code before it was released. Where it runs all the same, its replicas answer POST /v1/containments with 500 ("no
+    unique or exclusion constraint matching the ON CONFLICT specification") until the last of them is replaced.
     """
     op.execute("ALTER TABLE containment ADD COLUMN team text")
     op.execute(
