@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.detection.domain.assets import Asset, Mode
 from services.detection.domain.similarity import Fragment
+from services.detection.store import alerts
 from services.detection.store.tables import asset_copy_table, asset_watch_table
 from shared.auth import Caller, visible
 from shared.bulk import upsert_newer
@@ -61,7 +62,11 @@ _FOLLOW_OWNERS = (
 
 
 async def follow_owners(tx: Tx, assets: Iterable[AssetSnapshot]) -> None:
-    """Alerts and containments of an asset belong to whoever owns it now, also those older than we knew of it."""
+    """Alerts and containments of an asset belong to whoever owns it now, also those older than we knew of it.
+
+    Holds the lock on alerts until the transaction ends: alerts that fold are rows of the same table in another order.
+    """
+    await alerts.lock(tx)
     newest = {asset.asset_id: asset.owner_team for asset in sorted(assets, key=lambda asset: asset.version)}
     owners = sorted(newest.items())
     connection = await driver(tx)

@@ -12,6 +12,7 @@ import httpx
 import sqlalchemy as sa
 
 from services.detection.api.alerts import _events
+from services.detection.store.alerts import lock
 from services.detection.store.tables import alert_table
 from services.detection.tests.conftest import client_of, memory_of
 from services.detection.tests.factories import ASSET, ATTACK, an_asset_registered, an_asset_updated, an_input
@@ -146,6 +147,24 @@ async def test_teams_see_their_alerts_and_they_follow_the_asset(detection: Harne
     await detection.deliver(an_asset_updated(owner_team="bank"))
     assert await listed(shop) == []
     assert len(await listed(bank)) == 1
+
+
+async def test_alerts_that_fold_while_their_asset_changes_hands_do_not_deadlock(detection: Harness) -> None:
+    await detection.deliver(an_asset_registered())
+    client = detection.client()
+    for session in ("first", "second"):
+        await attack(client, asset_id=str(ASSET), session_id=session)
+    bump = alert_table.update().values(count=alert_table.c.count + 1)
+    async with detection.runtime.db.begin() as tx:
+        await lock(tx)
+        await tx.execute(bump.where(alert_table.c.session_id == "second"))
+        moving = asyncio.create_task(detection.deliver(an_asset_updated(owner_team="bank")))
+        await asyncio.sleep(0.3)
+        await tx.execute(bump.where(alert_table.c.session_id == "first"))
+        assert not moving.done(), "it waits before it touches an alert"
+    await moving
+    alerts = await listed(detection.client(teams=["bank"]))
+    assert [(one["session_id"], one["count"]) for one in alerts] == [("second", 2), ("first", 2)]
 
 
 async def test_ocsf_detection_findings(detection: Harness) -> None:
