@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 from uuid import UUID
 
 from services.detection import pack
@@ -34,7 +35,10 @@ ASSET_SECONDS = 1.0
 ALERT_SECONDS = 1.0
 SIGHTINGS_A_TRANSACTION = 500
 LOOK_SECONDS = 0.5
-EXPECT_SECONDS = 0.025
+EXPECT_SECONDS = (0.05, 0.1, 0.2)
+"""Pauses between looks for an asset that is not known yet; the last one again and again."""
+EXPECTING_AT_MOST = 16
+"""Requests that wait for an asset at once: some 160 looks a second, of a millisecond each on a pool of 8."""
 WAIT_AGAIN_SECONDS = 5.0
 SHARE_SECONDS = 1.0
 
@@ -59,6 +63,7 @@ class Live:
         self._containments: dict[tuple[str, str, str | None], Containment] = {}
         self._assets: OrderedDict[UUID, tuple[float, Watched | None, PromptIndex | None]] = OrderedDict()
         self._waited_for: OrderedDict[UUID, float] = OrderedDict()
+        self._expecting = 0
         self._capacity = assets
 
     @property
@@ -189,28 +194,40 @@ class Live:
         Inventory answers a registration before its event arrives here, some tens of milliseconds later, and an
         application goes on at once. An asset of another team takes as long as one that does not exist. What was waited
         for in vain is not waited for again within WAIT_AGAIN_SECONDS, so that a wrong id in a busy place costs little.
+        Nor is it while EXPECTING_AT_MOST others wait: ever new ids would otherwise keep the database from everybody.
         """
         unsure = {one for one in asset_ids if not self._known_to(caller, one)}
         if not unsure:
             return
         now = time.monotonic()
         waiting = {one for one in unsure if now - self._waited_for.get(one, -math.inf) > WAIT_AGAIN_SECONDS}
-        deadline = now + self._asset_wait_seconds
-        while True:
-            async with self._db.read() as tx:
-                hidden = await assets.hidden(tx, caller, unsure)
-            for one in unsure - hidden:
-                # So that `asset` looks again, should it have found nothing a moment ago.
-                self._assets.pop(one, None)
-            unsure = hidden
-            if not unsure & waiting or time.monotonic() >= deadline:
-                break
-            await asyncio.sleep(EXPECT_SECONDS)
+        if self._expecting >= EXPECTING_AT_MOST or not waiting:
+            await self._look_for(caller, unsure)
+            return
+        self._expecting += 1
+        try:
+            pauses = chain(EXPECT_SECONDS, repeat(EXPECT_SECONDS[-1]))
+            while (unsure := await self._look_for(caller, unsure)) & waiting:
+                left = now + self._asset_wait_seconds - time.monotonic()
+                if left <= 0:
+                    break
+                await asyncio.sleep(min(next(pauses), left))
+        finally:
+            self._expecting -= 1
         for one in unsure & waiting:
             self._waited_for[one] = time.monotonic()
             self._waited_for.move_to_end(one)
         while len(self._waited_for) > self._capacity:
             self._waited_for.popitem(last=False)
+
+    async def _look_for(self, caller: Caller, unsure: set[UUID]) -> set[UUID]:
+        """Those of the assets that the caller still may not know of."""
+        async with self._db.read() as tx:
+            hidden = await assets.hidden(tx, caller, unsure)
+        for one in unsure - hidden:
+            # So that `asset` looks again, should it have found nothing a moment ago.
+            self._assets.pop(one, None)
+        return hidden
 
     def _known_to(self, caller: Caller, asset_id: UUID) -> bool:
         known = self._assets.get(asset_id)

@@ -10,6 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
+from services.detection.live import EXPECTING_AT_MOST
+from services.detection.main import SERVICE
+from services.detection.settings import DetectionSettings
 from services.detection.store.tables import alert_table
 from services.detection.tests.conftest import caught_up
 from services.detection.tests.factories import (
@@ -21,7 +24,7 @@ from services.detection.tests.factories import (
     an_input,
 )
 from shared.contracts.inventory import Lifecycle
-from shared.testing import Harness
+from shared.testing import Harness, TestServer, harness
 
 
 async def count_alerts(detection: Harness) -> int:
@@ -318,3 +321,34 @@ async def test_a_long_text_is_inspected_beside_the_loop(detection: Harness) -> N
     start = found["findings"][0]["evidence"]["start"]
     assert found["decision"] == "block"
     assert long[start:].startswith("Ignore all previous")
+
+
+async def test_of_many_unknown_assets_a_few_are_waited_for_and_the_rest_told_at_once(postgres: TestServer) -> None:
+    async with harness(SERVICE, DetectionSettings, postgres, asset_wait_seconds=6) as detection:
+        looks: list[str] = []
+
+        def looked(*executed: Any) -> None:
+            looks.append(executed[2])
+
+        client = detection.client("ingest")
+        asked = [client.post("/v1/inspections", json=an_input(asset_id=str(uuid4()))) for _ in range(60)]
+        sa.event.listen(detection.runtime.db.engine.sync_engine, "before_cursor_execute", looked)
+        asking = [asyncio.create_task(one) for one in asked]
+        told, waiting = await asyncio.wait(asking, timeout=4)
+        assert (len(told), len(waiting)) == (60 - EXPECTING_AT_MOST, EXPECTING_AT_MOST)
+        answers = await asyncio.gather(*asking)
+        assert {answer.status_code for answer in answers} == {404}
+        # Each looks once when it comes and once for its answer; who waits 6 s looks 5 times a second in between.
+        assert len(looks) <= 60 * 2 + EXPECTING_AT_MOST * 6 * 6
+        again = await client.post("/v1/inspections", json=an_input())
+        assert again.status_code == 200
+
+
+async def test_who_waited_for_an_asset_leaves_room_for_the_next(postgres: TestServer) -> None:
+    async with harness(SERVICE, DetectionSettings, postgres, asset_wait_seconds=0.2) as detection:
+        client = detection.client("ingest")
+        for _ in range(EXPECTING_AT_MOST + 1):
+            await client.post("/v1/inspections", json=an_input(asset_id=str(uuid4())))
+        started = time.perf_counter()
+        await client.post("/v1/inspections", json=an_input(asset_id=str(uuid4())))
+        assert time.perf_counter() - started >= 0.2
