@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from services.detection import pack
 from services.detection.application import SYSTEM
 from services.detection.domain.assets import NoSuchAsset
@@ -15,7 +17,7 @@ from services.detection.domain.trial import Trial, try_example
 from services.detection.store import assets, generation
 from services.detection.store import rules as store
 from services.detection.store.rules import StoredRule
-from shared import audit, outbox
+from shared import audit, outbox, telemetry
 from shared.auth import Caller, demand_organization
 from shared.contracts.detection import RuleChanged
 from shared.database import Tx
@@ -170,29 +172,41 @@ async def _announce(tx: Tx, caller: Caller, stored: StoredRule, change: str, now
 
 async def take_over_pack(tx: Tx, now: datetime) -> int:
     """Bring the shipped rules into the database: new ones are added, changed files replace what nobody edited here,
-    and what is shipped no longer is taken out of force.
+    and what is shipped no longer is taken out of force until a start that ships it again.
 
-    Returns how many were written.
+    Returns how many were written. What stood before is announced as other changes are; the pack's first arrival is not.
     """
     standing = await store.digests(tx)
     written = 0
+    announced: list[tuple[str, str]] = []
     for rule_id, shipped in pack.shipped().items():
-        version, origin, digest = standing.get(rule_id, (0, "builtin", ""))
-        if digest == shipped.digest or origin != "builtin":
+        version, origin, digest, updated_by = standing.get(rule_id, (0, "builtin", "", SYSTEM.subject))
+        # What somebody changed or disabled here, a new release does not overrule.
+        if digest == shipped.digest or origin != "builtin" or updated_by != SYSTEM.subject:
             continue
-        if version > 1:
-            edited = await store.get(tx, SYSTEM, rule_id)
-            # Somebody changed or disabled it here; a new release does not overrule them.
-            if edited is not None and edited.updated_by != SYSTEM.subject:
-                continue
-        await store.put(tx, StoredRule(shipped.rule, version + 1, "builtin", shipped.digest, now, SYSTEM.subject))
+        stored = StoredRule(shipped.rule, version + 1, "builtin", shipped.digest, now, SYSTEM.subject)
+        await store.put(tx, stored)
         written += 1
+        if version:
+            await _announce(tx, SYSTEM, stored, "changed", now)
+            announced.append((rule_id, "changed"))
     for rule_id in standing.keys() - pack.shipped().keys():
-        gone = await store.get(tx, SYSTEM, rule_id) if standing[rule_id][1] == "builtin" else None
+        _, origin, _, updated_by = standing[rule_id]
+        if origin != "builtin" or updated_by != SYSTEM.subject:
+            continue
+        try:
+            gone = await store.get(tx, SYSTEM, rule_id, lock=True)
+        except ValidationError:
+            # A later release wrote it, and this start is of an earlier one: it does not run here in any case.
+            continue
         if gone is not None and gone.updated_by == SYSTEM.subject and gone.rule.status is not Status.DEPRECATED:
             disabled = gone.rule.model_copy(update={"status": Status.DEPRECATED})
-            await store.put(tx, replace(gone, rule=disabled, version=gone.version + 1, updated_at=now))
+            # Without its digest, so that the next start that ships it puts it back.
+            await _save(tx, SYSTEM, replace(gone, digest=""), disabled, "disabled", now)
             written += 1
+            announced.append((rule_id, "disabled"))
+    if announced:
+        telemetry.logger().warning("shipped_rules_changed", rules=announced)
     if written:
         await generation.move(tx, "rules")
     return written

@@ -83,10 +83,11 @@ async def page(tx: Tx, caller: Caller, filters: Mapping[str, str], after: str | 
     return [_stored(row) for row in await tx.execute(query)]
 
 
-async def digests(tx: Tx) -> dict[str, tuple[int, str, str]]:
-    """Rule -> (version, origin, digest) of every rule."""
-    columns = (rule_table.c.rule_id, rule_table.c.version, rule_table.c.origin, rule_table.c.digest)
-    return {row.rule_id: (row.version, row.origin, row.digest) for row in await tx.execute(sa.select(*columns))}
+async def digests(tx: Tx) -> dict[str, tuple[int, str, str, str]]:
+    """Rule -> (version, origin, digest, updated_by) of every rule, also of those that cannot be read."""
+    rule = rule_table.c
+    rows = await tx.execute(sa.select(rule.rule_id, rule.version, rule.origin, rule.digest, rule.updated_by))
+    return {row.rule_id: (row.version, row.origin, row.digest, row.updated_by) for row in rows}
 
 
 def _values(stored: StoredRule) -> dict[str, Any]:
