@@ -107,7 +107,11 @@ class Usage(In):
 class NewInspection(In):
     """One interaction: give `content`, `messages`, or for a tool call `tool`."""
 
-    asset_id: UUID | None = Field(default=None, description="The asset that it passes through.")
+    asset_id: UUID | None = Field(
+        default=None,
+        description="The asset that it passes through. A caller who is bound to several teams has to name it: it says "
+        "whose traffic this is.",
+    )
     session_id: Id | None = None
     actor: Id | None = Field(default=None, description="Who is behind it: a user, a service.")
     direction: Direction
@@ -231,7 +235,8 @@ class _Inspected:
 async def inspect(body: NewInspection, work: Work, memory: Memory, request: Request) -> Response:
     """Inspect one interaction. An alert is raised for what is worth a person; the content itself is not kept.
 
-    An asset_id that nobody registered is 404: an alert on nothing would reach nobody.
+    An asset_id that nobody registered is 404: an alert on nothing would reach nobody. Without an asset it is the
+    traffic of the one team that the caller is bound to; a caller bound to several, who names none, is answered 422.
 
     An Idempotency-Key keeps a repeated request from raising its alerts again; its tokens and calls count each time.
     """
@@ -274,6 +279,8 @@ def _parsed(item: dict[str, Any], caller: Caller) -> tuple[NewInspection, Intera
     try:
         asked = NewInspection.model_validate(item)
         return asked, _interaction(asked, caller)
+    except Invalid as refused:
+        return refused
     except ValidationError as error:
         fields = problems.field_errors(error.errors(), item)
         return Invalid(f"{fields[0]['field']}: {fields[0]['message']}", errors=fields)
@@ -365,6 +372,13 @@ def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured 
 
 
 def _interaction(asked: NewInspection, caller: Caller) -> Interaction:
+    """What was asked, as detectors read it.
+
+    Raises:
+        Invalid: nothing says which of the caller's teams' traffic it is.
+    """
+    if asked.asset_id is None and caller.teams is not None and len(caller.teams) > 1:
+        raise Invalid("your key is bound to several teams: name the asset", field="/asset_id")
     segments: list[Segment] = []
     if asked.content:
         segments.append(Segment("/content", asked.direction, asked.content))
