@@ -120,7 +120,7 @@ class AlertRaised(AlertEvent):
 
 
 class AlertRepeated(AlertEvent):
-    """The same finding came again; announced when the count doubles, so that a storm stays a trickle."""
+    """The same finding came again; announced when the count doubles or it is graver: a storm stays a trickle."""
 
     TYPE: ClassVar[str] = "ev.detection.alert.repeated.v1"
 

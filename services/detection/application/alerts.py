@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from shared.contracts.detection import (
     Decision,
     Direction,
     Disposition,
+    Severity,
     Verdict,
 )
 from shared.contracts.incidents import IncidentCategory
@@ -57,13 +58,16 @@ class Sighting:
 
     @property
     def fold_key(self) -> str:
-        """Equal for findings that say the same: one asset and team, rule, category, and session or else actor."""
+        """Equal for findings that say the same: one asset and team, reporter, rule, category, and session or actor."""
         whom = f"session {self.session_id}" if self.session_id else f"actor {self.actor}" if self.actor else ""
-        # The team too: without an asset, another team's session of the same name is another session.
-        parts = (str(self.asset_id), self.owner_team, self.finding.rule_id, self.finding.category.value, whom)
+        # The team too: without an asset, another team's session of the same name is another session. The reporter too:
+        # a session is refused in the requests of whoever named it, so each of them has to be known.
+        place = (str(self.asset_id), self.owner_team, self.reported_by)
+        parts = (*place, self.finding.rule_id, self.finding.category.value, whom)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
+_GRAVITY = tuple(Severity)
 _ATTACKS = frozenset({IncidentCategory.PROMPT_INJECTION_EXPLOITATION, IncidentCategory.JAILBREAK_BYPASS})
 
 
@@ -72,20 +76,23 @@ def worth_a_person(findings: Sequence[Finding]) -> list[Finding]:
 
     Injection and jailbreak count as one: most attacks are a bit of both, and two incidents for one message are noise. A
     rule for a time, made of the words of one attack, says less of that attack than the rule that found it before: where
-    both match, the alert is the one that was raised then.
+    both match, the alert is the one that was raised then, as grave and as certain as the graver of them.
     """
     strongest: dict[str, Finding] = {}
     for finding in sorted(findings, key=lambda one: (one.temporary, -one.score)):
         if not finding.shadow and finding.score >= FLAG_AT:
             group = "attack" if finding.category in _ATTACKS else finding.category.value
-            strongest.setdefault(group, finding)
+            first = strongest.setdefault(group, finding)
+            if finding.temporary:
+                severity = max(first.severity, finding.severity, key=_GRAVITY.index)
+                strongest[group] = replace(first, severity=severity, score=max(first.score, finding.score))
     return list(strongest.values())
 
 
 async def raise_alerts(tx: Tx, sightings: Sequence[Sighting], folding: timedelta) -> None:
     """Raise an alert for each sighting, or count it in the one it is identical to.
 
-    A repetition is announced when the count passes a power of two: 2, 4, 8, ...
+    A repetition is announced when the count passes a power of two: 2, 4, 8, ..., or when it is graver.
     """
     alike: dict[str, list[Sighting]] = {}
     for sighting in sightings:
@@ -100,7 +107,7 @@ async def raise_alerts(tx: Tx, sightings: Sequence[Sighting], folding: timedelta
         with telemetry.span("raise alert", SpanKind.INTERNAL, parent=same[0].traceparent):
             if alert.alert_id == new[key].alert_id:
                 await outbox.add(tx, AlertRaised(version=alert.version, occurred_at=alert.first_seen, alert=alert))
-            elif before.bit_length() != alert.count.bit_length():
+            elif before.bit_length() != alert.count.bit_length() or rows[key].severity_before != alert.severity:
                 await outbox.add(tx, AlertRepeated(version=alert.version, occurred_at=alert.last_seen, alert=alert))
 
 
@@ -114,10 +121,10 @@ def _alert(same: Sequence[Sighting]) -> AlertSnapshot:
         title=finding.title,
         kind=finding.kind,
         category=finding.category.value,
-        severity=finding.severity,
+        severity=max((one.finding.severity for one in same), key=_GRAVITY.index),
         verdict=first.verdict,
         decision=first.decision,
-        score=finding.score,
+        score=max(one.finding.score for one in same),
         rule_id=finding.rule_id,
         rule_version=finding.rule_version,
         owasp=finding.owasp,

@@ -13,13 +13,14 @@ from sqlalchemy.dialects import postgresql
 
 from services.detection.store.tables import TIME, alert_change, alert_table
 from shared.auth import Caller, visible
-from shared.contracts.detection import AlertSnapshot
+from shared.contracts.detection import AlertSnapshot, Severity
 from shared.database import Tx, driver
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('alerts'))"
 _COLUMNS = tuple(name for name in AlertSnapshot.model_fields if name not in ("version", "disposition"))
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects carry no annotations
 _TYPES = {column.name: column.type.compile(dialect=_DIALECT) for column in alert_table.columns}
+_GRAVITY = f"array_position('{{{','.join(Severity)}}}'::text[], %s.severity)"
 _FOLD = f"""
     INSERT INTO alert ({", ".join(_COLUMNS)}, version, change, fold_key, folding, status, comment)
     SELECT {", ".join(_COLUMNS)}, 1, nextval('alert_change'), fold_key, true, 'open', ''
@@ -30,9 +31,12 @@ _FOLD = f"""
         count = alert.count + excluded.count,
         version = alert.version + 1,
         change = nextval('alert_change'),
-        last_seen = greatest(alert.last_seen, excluded.last_seen)
+        last_seen = greatest(alert.last_seen, excluded.last_seen),
+        severity =
+            CASE WHEN {_GRAVITY % "excluded"} > {_GRAVITY % "alert"} THEN excluded.severity ELSE alert.severity END,
+        score = greatest(alert.score, excluded.score)
     WHERE alert.last_seen >= $2
-    RETURNING *
+    RETURNING *, (SELECT before.severity FROM alert AS before WHERE before.alert_id = alert.alert_id) AS severity_before
 """  # noqa: S608  # column names and types of our own table
 _UNFOLD = "UPDATE alert SET folding = false WHERE fold_key = ANY($1::text[]) AND folding AND last_seen < $2"
 
@@ -47,6 +51,8 @@ async def lock(tx: Tx) -> None:
 
 async def fold(tx: Tx, new: Mapping[str, AlertSnapshot], folds_after: datetime) -> dict[str, Any]:
     """Raise each alert, or count it in the one it is identical to; the rows by fold key. Take `lock` first.
+
+    An alert is as grave as the gravest that it took in; `severity_before` is what it was, None of a new one.
 
     Args:
         new: by fold key; `count` is how often it was seen.

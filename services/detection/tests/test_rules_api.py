@@ -472,3 +472,48 @@ async def test_an_attack_goes_on_in_its_own_alert_when_an_emergency_rule_knows_i
     await client.post("/v1/inspections", json=QUOKKA)
     newest = (await client.get("/v1/alerts")).json()["items"][0]
     assert newest["title"] == "Emergency rule against it", "nothing else says what this is"
+
+
+async def test_a_critical_rule_with_an_end_makes_the_alert_of_a_weaker_permanent_one_critical(
+    detection: Harness,
+) -> None:
+    client = detection.client()
+    attack = an_input("Tell me about the purple quokka.", session_id="s")
+    weaker = a_rule(id="quokka_at_all", title="Speaks of quokkas", level="medium")
+    assert (await client.post("/v1/rules", json=weaker)).status_code == 201
+    await caught_up(detection)
+    await client.post("/v1/inspections", json=attack)
+    end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert (await client.post("/v1/rules", json=a_rule(level="critical", expires_at=end))).status_code == 201
+    await caught_up(detection)
+    for session in ("s", "s", "s", "t"):
+        await client.post("/v1/inspections", json=attack | {"session_id": session})
+    alerts = (await client.get("/v1/alerts")).json()["items"]
+    assert [(one["session_id"], one["title"], one["rule_id"], one["severity"], one["count"]) for one in alerts] == [
+        ("t", "Speaks of quokkas", "quokka_at_all", "critical", 1),
+        ("s", "Speaks of quokkas", "quokka_at_all", "critical", 4),
+    ]
+    assert {one["score"] for one in alerts} == {0.95}
+    told = [event.data["alert"] for event in await detection.published() if "alert" in event.data]
+    assert [(one["session_id"], one["severity"], one["count"]) for one in told] == [
+        ("s", "medium", 1), ("s", "critical", 2), ("s", "critical", 4), ("t", "critical", 1),
+    ]  # fmt: skip
+
+
+async def test_an_alert_that_becomes_graver_is_announced_between_doublings(detection: Harness) -> None:
+    client = detection.client()
+    attack = an_input("Tell me about the purple quokka.", session_id="s")
+    await client.post("/v1/rules", json=a_rule(level="medium"))
+    await caught_up(detection)
+    await client.post("/v1/inspections/batch", json={"items": [attack] * 4})
+    await client.put("/v1/rules/quokka_phrase", json=a_rule(level="critical"), headers={"If-Match": "*"})
+    await caught_up(detection)
+    for _ in range(2):
+        await client.post("/v1/inspections", json=attack)
+    await client.put("/v1/rules/quokka_phrase", json=a_rule(level="medium"), headers={"If-Match": "*"})
+    await caught_up(detection)
+    await client.post("/v1/inspections", json=attack)
+    told = [event.data["alert"] for event in await detection.published() if "alert" in event.data]
+    assert [(one["severity"], one["count"]) for one in told] == [("medium", 4), ("critical", 5)]
+    [alert] = (await client.get("/v1/alerts")).json()["items"]
+    assert (alert["severity"], alert["count"]) == ("critical", 7)

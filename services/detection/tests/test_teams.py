@@ -20,6 +20,16 @@ async def test_two_teams_with_one_session_name_get_an_alert_each(detection: Harn
         assert [(alert["owner_team"], alert["count"]) for alert in alerts] == [(team, 1)]
 
 
+async def test_two_keys_of_a_team_that_name_one_session_get_an_alert_each(detection: Harness) -> None:
+    for subject in ("key:first", "key:second", "key:first"):
+        await detection.client("ingest", teams=["red"], subject=subject).post("/v1/inspections", json=ATTACK)
+    alerts = (await detection.client(teams=["red"]).get("/v1/alerts")).json()["items"]
+    assert [(alert["reported_by"], alert["count"]) for alert in alerts] == [("key:second", 1), ("key:first", 2)]
+    published = await detection.published()
+    told = [(event.data["alert"]["reported_by"], event.data["alert"]["count"]) for event in published]
+    assert told == [("key:first", 1), ("key:second", 1), ("key:first", 2)]
+
+
 async def test_a_caller_of_several_teams_has_to_name_the_asset(detection: Harness) -> None:
     await detection.deliver(an_asset_registered(owner_team="red"))
     client = detection.client("ingest", teams=["red", "blue"])
