@@ -153,8 +153,8 @@ class RegexDetection(Part):
     all: tuple[Pattern, ...] = Field(default=(), max_length=10)
     unless: tuple[Pattern, ...] = Field(default=(), max_length=20)
     view: View = View.TEXT
-    case_sensitive: bool = False
-    quotable: bool = False
+    case_sensitive: bool = Field(default=False, strict=True)
+    quotable: bool = Field(default=False, strict=True)
     validator: Validator | None = None
     min_entropy: float | None = Field(default=None, ge=0, le=8, strict=True)
 

@@ -17,7 +17,7 @@ from services.incidents.store.actions import Action, ActionStatus
 from services.incidents.store.playbooks import StoredPlaybook
 from services.incidents.store.webhooks import DeliveryStatus, Webhook
 from shared.contracts.incidents import IncidentCategory, IncidentSeverity, IncidentStatus, Phase
-from shared.models import In, Instant, Out
+from shared.models import Flag, In, Instant, Out
 
 Text = Annotated[str, Field(max_length=20_000)]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
@@ -363,8 +363,8 @@ class ChangeWebhook(In):
     url: Url = None  # type: ignore[assignment]  # absent, never null
     description: Annotated[str, Field(max_length=500)] = None  # type: ignore[assignment]
     event_types: Annotated[tuple[EventType, ...], Field(max_length=20)] = None  # type: ignore[assignment]
-    enabled: bool = None  # type: ignore[assignment]
-    rotate_secret: bool = False
+    enabled: Flag = None  # type: ignore[assignment]
+    rotate_secret: Flag = False
 
 
 class WebhookView(Out):

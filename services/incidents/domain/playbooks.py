@@ -72,9 +72,9 @@ class PlaybookStep(_Part):
     phase: Phase
     action: Sentences
     responsible_role: Name
-    automated: bool = False
+    automated: bool = Field(default=False, strict=True)
     automation_script: ActionName | None = None
-    requires_approval: bool = False
+    requires_approval: bool = Field(default=False, strict=True)
     timeout_minutes: Annotated[int, Field(ge=1, le=525_600)] = 30
     escalation_trigger: Line | None = None
     escalate_to_severity: IncidentSeverity | None = None
