@@ -44,9 +44,9 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # asyncpg's word for a connection that is closed or was closed under a running statement.
         return "closed" in str(error) or "released" in str(error) or "terminated" in str(error)
-    if isinstance(error, asyncpg.ObjectNotInPrerequisiteStateError):
+    if isinstance(error, asyncpg.ObjectNotInPrerequisiteStateError) and "not currently accepting" in str(error):
         # What a database says while it is being renamed, restored or dropped.
-        return "not currently accepting connections" in str(error)
+        return True
     return isinstance(
         error,
         asyncpg.PostgresConnectionError
@@ -77,6 +77,23 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
+class _Connection(asyncpg.Connection):
+    """A connection that ends when a statement on it is given up.
+
+    asyncpg would ask the server to cancel and use the connection again. But a server that did not answer in time does,
+    later, what it was sent: a BEGIN that was given up opens a transaction that nobody knows of, and all that follows
+    on the connection, transactions that seem to commit among it, would be part of that one and lost with it.
+    """
+
+    _loop: asyncio.AbstractEventLoop
+
+    def _cancel_current_command(self, waiter: asyncio.Future[None], *_: object) -> None:
+        # Not at once: the protocol is in the middle of giving up. What waits for it is woken after this.
+        self._loop.call_soon(self.terminate)
+        if not waiter.done():
+            waiter.set_result(None)
+
+
 class Database:
     """One service's database: a pool, and transactions on it."""
 
@@ -90,23 +107,26 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=3,
-            # No pre-ping: it would cost every statement a round trip. See `_refuse_if_closed`.
+            # No pre-ping: it would cost every statement a round trip. See `_refuse_unless_fresh`.
             pool_pre_ping=False,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
             connect_args={
                 "timeout": 3,
                 "command_timeout": statement_seconds,
+                "connection_class": _Connection,
                 "server_settings": {
                     "application_name": name,
                     "jit": "off",
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                     "lock_timeout": str(LOCK_TIMEOUT_MS),
                     "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                    # A statement whose client has gone ends within a second.
+                    "client_connection_check_interval": "1000",
                 },
             },
         )
-        sqlalchemy.event.listen(self.engine.sync_engine, "checkout", _refuse_if_closed)
+        sqlalchemy.event.listen(self.engine.sync_engine, "checkout", _refuse_unless_fresh)
         self._each_alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
@@ -142,14 +162,17 @@ class Database:
         await self.engine.dispose()
 
 
-def _refuse_if_closed(adapter: Any, record: object, fairy: object) -> None:
-    """Let nobody get a connection that the server has ended meanwhile.
+def _refuse_unless_fresh(adapter: Any, _record: object, _fairy: object) -> None:
+    """Let nobody get a connection that the server has ended meanwhile, or one in the middle of a transaction.
 
     The socket tells asyncpg at once, so this costs nothing. The pool then opens another, and drops the others of the
     same age at their next use: after a restart of PostgreSQL no caller pays for the old connections.
     """
-    if adapter._connection.is_closed():
+    connection = adapter._connection
+    if connection.is_closed():
         raise sqlalchemy.exc.InvalidatePoolError
+    if connection.is_in_transaction() or connection._top_xact is not None:
+        raise sqlalchemy.exc.DisconnectionError("it is in a transaction that nobody ended")
 
 
 async def _give_up_if_closed(connection: AsyncConnection) -> None:

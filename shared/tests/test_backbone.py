@@ -1,9 +1,12 @@
 """Promises of the backbone that every service relies on, each on a real PostgreSQL."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import asyncpg
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -13,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from shared import audit, migrate, tasks
 from shared.auth import PUBLIC, requires
 from shared.consumer import Fenced
+from shared.database import Database, driver, is_outage
 from shared.http import UndeclaredScope
 from shared.service import create_app, router
 from shared.testing import Harness, TestServer
@@ -330,9 +334,41 @@ async def test_after_a_database_restart_no_caller_meets_an_old_connection(ledger
     assert {answer.status_code for answer in await asyncio.gather(*after)} == {201}
 
 
-async def test_a_statement_past_sqlalchemy_is_inside_the_transaction(ledger: Harness) -> None:
-    from shared.database import driver
+@pytest.mark.parametrize("stalled", ["BEGIN", "the statement", "COMMIT"])
+async def test_what_is_answered_after_a_stall_is_committed(ledger: Harness, stalled: str) -> None:
+    """A server that stands still at any point of a transaction leaves no connection in it."""
+    db = Database(ledger.runtime.db.dsn, name="stalling", pool_size=1, statement_seconds=0.3)
+    add = sa.text("INSERT INTO balance VALUES (:account, 0, '')")
 
+    async with db.statement() as connection:
+        server = int(await connection.scalar(sa.text("SELECT pg_backend_pid()")) or 0)
+
+    async def transact() -> None:
+        async with db.begin() as tx:
+            for step in ("BEGIN", "the statement"):
+                if step == stalled:
+                    os.kill(server, signal.SIGSTOP)
+                # Past SQLAlchemy, which would throw a connection away that did not answer.
+                await (await driver(tx)).execute("INSERT INTO balance VALUES ($1, 0, '')", f"given up {step}")
+            if stalled == "COMMIT":
+                os.kill(server, signal.SIGSTOP)
+
+    with pytest.raises((TimeoutError, asyncio.TimeoutError, asyncpg.InterfaceError)):
+        await transact()
+    os.kill(server, signal.SIGCONT)
+    for account in "abc":
+        async with db.begin() as tx:
+            await tx.execute(add, {"account": account})
+    await db.close()
+    assert {"a", "b", "c"} <= set(await balances(ledger))
+
+
+def test_waiting_too_long_for_a_lock_is_no_fault_of_ours() -> None:
+    assert is_outage(asyncpg.LockNotAvailableError("canceling statement due to lock timeout"))
+    assert not is_outage(asyncpg.ObjectInUseError("in use"))
+
+
+async def test_a_statement_past_sqlalchemy_is_inside_the_transaction(ledger: Harness) -> None:
     async def insert_and_fail() -> None:
         async with ledger.runtime.db.begin() as tx:
             connection = await driver(tx)
