@@ -35,7 +35,7 @@ class IncidentsSettings(ServiceSettings):
     emergency_rule_hours: int = Field(default=24, ge=1, le=720)
     """How long an emergency rule is in force."""
     emergency_rules_an_hour: int = Field(default=30, ge=1, le=10_000)
-    """How many emergency rules automation makes in any hour; a flood of different attacks is no reason for more."""
+    """How many emergency rules automation makes for one team in any hour; a flood of attacks is no reason for more."""
     evidence_alerts: int = Field(default=20, ge=1, le=1_000)
     """Of how many alerts of one incident the snapshot is kept as evidence."""
     action_retry_seconds: float = Field(default=30.0, gt=0, le=3_600)

@@ -157,7 +157,7 @@ async def _start_automation(
             later = await _notify(tx, incident, step)
         else:
             alert = alert or await store.first_alert(tx, incident)
-            planned = await _plan(tx, step, situation(incident, step, alert, policy), policy)
+            planned = await _plan(tx, incident, step, alert, policy)
             if isinstance(planned, Plan):
                 acting.append(_action(incident, step, planned))
                 continue
@@ -178,30 +178,45 @@ class InForce:
     what: str
 
 
-async def _plan(tx: Tx, step: Step, known: Situation, policy: Policy) -> Plan | NotApplicable | InForce:
+async def _plan(
+    tx: Tx, incident: Incident, step: Step, alert: AlertSnapshot | None, policy: Policy
+) -> Plan | NotApplicable | InForce:
+    known = situation(incident, step, alert, policy)
     if step.automation_script is ActionName.DEPLOY_EMERGENCY_RULE:
-        return await _emergency_rule(tx, known, policy, anew=step.run > 1)
+        return await _emergency_rule(tx, known, policy, incident.owner_team, anew=step.run > 1)
     assert step.automation_script is not None
     return actions.plan(step.automation_script, known)
 
 
-async def _emergency_rule(tx: Tx, known: Situation, policy: Policy, *, anew: bool) -> Plan | NotApplicable | InForce:
+async def _emergency_rule(
+    tx: Tx, known: Situation, policy: Policy, team: str, *, anew: bool
+) -> Plan | NotApplicable | InForce:
     """One attack makes one rule, however many incidents it opens: each rule makes detection build its matcher anew.
 
     For the same reason an hour has only so many: a flood of ever different attacks is answered by blocks and people.
+    They count for each team by itself, so that nobody takes another's rules away or learns how many others needed.
     """
     rule = actions.emergency_rule(known)
     if isinstance(rule, NotApplicable):
         return rule
     standing = await rules.standing(tx, rule.fingerprint, known.at)
     if standing is None:
-        recent = await rules.claimed_since(tx, known.at - timedelta(hours=1))
+        recent = await rules.claimed_since(tx, team, known.at - timedelta(hours=1))
         if recent >= policy.rules_an_hour:
-            return NotApplicable(f"{recent} emergency rules were made within the hour; a person decides on more")
+            whose = team or "what belongs to no team"
+            return NotApplicable(
+                f"{recent} emergency rules were made for {whose} within the hour; a person decides on more"
+            )
     if standing is None or anew:
         expires_at = known.at + policy.rule_for
         standing = await rules.claim(
-            tx, rule.fingerprint, incident_id=known.incident_id, at=known.at, expires_at=expires_at, anew=anew
+            tx,
+            rule.fingerprint,
+            incident_id=known.incident_id,
+            owner_team=team,
+            at=known.at,
+            expires_at=expires_at,
+            anew=anew,
         )
     if standing.in_force:
         until = f"{standing.expires_at:%Y-%m-%d %H:%M} UTC"

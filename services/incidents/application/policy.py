@@ -12,9 +12,9 @@ from services.incidents.domain.joining import AlertPolicy
 class Policy:
     """Which alerts open incidents, and how long what automation puts in force lasts.
 
-    At most `rules_an_hour` emergency rules are made in any hour. `evidence_alerts` is of how many alerts of one
-    incident the snapshot is kept as evidence; all are counted and linked, but ten thousand of one story prove no more
-    than twenty.
+    At most `rules_an_hour` emergency rules are made for one team in any hour. `evidence_alerts` is of how many alerts
+    of one incident the snapshot is kept as evidence; all are counted and linked, but ten thousand of one story prove no
+    more than twenty.
     """
 
     alerts: AlertPolicy = field(default_factory=AlertPolicy)

@@ -28,11 +28,11 @@ class ClaimedRule:
 
 
 _CLAIM = """
-    INSERT INTO emergency_rule AS rule (fingerprint, generation, incident_id, claimed_at, expires_at)
-    VALUES ($1, 1, $2, $3, $4)
+    INSERT INTO emergency_rule AS rule (fingerprint, generation, incident_id, claimed_at, expires_at, owner_team)
+    VALUES ($1, 1, $2, $3, $4, $6)
     ON CONFLICT (fingerprint) DO UPDATE SET
         generation = rule.generation + 1, incident_id = excluded.incident_id, claimed_at = excluded.claimed_at,
-        expires_at = excluded.expires_at, in_force_at = NULL
+        expires_at = excluded.expires_at, in_force_at = NULL, owner_team = excluded.owner_team
     WHERE rule.expires_at <= $3 OR $5
     RETURNING generation, incident_id, expires_at, in_force_at
 """
@@ -40,15 +40,16 @@ _READ = "SELECT generation, incident_id, expires_at, in_force_at FROM emergency_
 
 
 async def claim(
-    tx: Tx, fingerprint: str, *, incident_id: UUID, at: datetime, expires_at: datetime, anew: bool
+    tx: Tx, fingerprint: str, *, incident_id: UUID, owner_team: str, at: datetime, expires_at: datetime, anew: bool
 ) -> ClaimedRule:
     """The rule of this fingerprint as it stands, made by this incident if there is none.
 
     Args:
+        owner_team: whose rule it counts as; empty for nobody's.
         anew: make it again even if it has not expired, for somebody asked for that.
     """
     connection = await driver(tx)
-    row = await connection.fetchrow(_CLAIM, fingerprint, incident_id, at, expires_at, anew)
+    row = await connection.fetchrow(_CLAIM, fingerprint, incident_id, at, expires_at, anew, owner_team)
     if row is None:
         row = await connection.fetchrow(_READ, fingerprint)
         assert row is not None
@@ -60,9 +61,10 @@ def _claimed(row: Any) -> ClaimedRule:
     return ClaimedRule(row["generation"], incident, row["expires_at"], row["in_force_at"] is not None)
 
 
-async def claimed_since(tx: Tx, since: datetime) -> int:
-    """How many rules were made since then."""
-    recent = sa.select(sa.func.count()).where(emergency_rule_table.c.claimed_at > since)
+async def claimed_since(tx: Tx, owner_team: str, since: datetime) -> int:
+    """How many rules incidents of this team made since then."""
+    rules = emergency_rule_table.c
+    recent = sa.select(sa.func.count()).where(rules.claimed_at > since, rules.owner_team == owner_team)
     return int(await tx.scalar(recent) or 0)
 
 

@@ -185,6 +185,8 @@ emergency_rule_table = sa.Table(
     sa.Column("expires_at", _Time, nullable=False),
     # Null until detection confirmed it.
     sa.Column("in_force_at", _Time),
+    # Of the incident that made it; empty when that had no team.
+    sa.Column("owner_team", sa.Text, nullable=False, server_default=""),
     sa.Index("emergency_rule_claimed", "claimed_at"),
 )
 
