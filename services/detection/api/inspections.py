@@ -38,6 +38,7 @@ from shared.auth import Caller, requires
 from shared.contracts.detection import Decision, Direction, FindingKind, Severity, Verdict
 from shared.contracts.incidents import IncidentCategory
 from shared.contracts.inventory import Lifecycle
+from shared.database import Tx
 from shared.errors import DomainError, Invalid
 from shared.models import In, Out
 from shared.service import router as make_router
@@ -238,7 +239,8 @@ async def inspect(body: NewInspection, work: Work, memory: Memory, request: Requ
     An asset_id that nobody registered is 404: an alert on nothing would reach nobody. Without an asset it is the
     traffic of the one team that the caller is bound to; a caller bound to several, who names none, is answered 422.
 
-    An Idempotency-Key keeps a repeated request from raising its alerts again; its tokens and calls count each time.
+    With an Idempotency-Key a repeated request is answered alike and raises nothing again; its tokens and calls count
+    each time.
     """
     interaction = _interaction(body, work.caller)
     await memory.expect(work.caller, _assets([body]))
@@ -287,14 +289,23 @@ def _parsed(item: dict[str, Any], caller: Caller) -> tuple[NewInspection, Intera
 
 
 async def _record(sightings: list[Sighting], answer: Response, work: Work, memory: Live, request: Request) -> Response:
-    """Raise the alerts, then answer. With an Idempotency-Key, the answer is kept in the alerts' transaction."""
-    if not sightings:
-        return answer
+    """Raise the alerts, then answer. With an Idempotency-Key, the answer is kept in the alerts' transaction.
+
+    Raises:
+        KeyInProgress, KeyReused
+    """
     if "idempotency-key" not in request.headers:
-        await memory.record(sightings)
+        if sightings:
+            await memory.record(sightings)
         return answer
     folding = timedelta(minutes=work.runtime.settings.folding_minutes)
-    return await work.run(lambda tx: raise_alerts(tx, sightings, folding), lambda _: answer)
+
+    async def raise_them(tx: Tx) -> None:
+        if sightings:
+            await raise_alerts(tx, sightings, folding)
+
+    # Also with nothing to raise: else the key of an attack would do for another text, and the other way round.
+    return await work.run(raise_them, lambda _: answer)
 
 
 def _answer(view: InspectionView) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -313,6 +314,52 @@ async def test_the_same_key_inspects_once(detection: Harness) -> None:
     assert alert["count"] == 1
     other = await client.post("/v1/inspections", json=an_input(ATTACK, session_id="t"), headers=headers)
     assert other.status_code == 422
+
+
+def single(content: str) -> tuple[str, dict[str, Any]]:
+    return "/v1/inspections", an_input(content, session_id="s")
+
+
+def batch(content: str) -> tuple[str, dict[str, Any]]:
+    return "/v1/inspections/batch", {"items": [an_input(), an_input(content, session_id="s")]}
+
+
+@pytest.mark.parametrize("request_of", [single, batch])
+@pytest.mark.parametrize(("first", "then", "alerts"), [(HARMLESS, ATTACK, 0), (ATTACK, HARMLESS, 1)])
+async def test_a_key_is_good_for_one_body_whether_or_not_it_raises_an_alert(
+    detection: Harness,
+    request_of: Callable[[str], tuple[str, dict[str, Any]]],
+    first: str,
+    then: str,
+    alerts: int,
+) -> None:
+    client = detection.client("ingest")
+    headers = {"Idempotency-Key": "K"}
+    path, body = request_of(first)
+    _, other = request_of(then)
+    answered = await client.post(path, json=body, headers=headers)
+    refused = await client.post(path, json=other, headers=headers)
+    again = await client.post(path, json=body, headers=headers)
+    assert answered.status_code == 200
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+    assert (again.status_code, again.content) == (200, answered.content)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert await count_alerts(detection) == alerts
+
+
+@pytest.mark.parametrize("request_of", [single, batch])
+async def test_without_a_key_harmless_text_opens_no_transaction(
+    detection: Harness, request_of: Callable[[str], tuple[str, dict[str, Any]]]
+) -> None:
+    client = detection.client("ingest")
+    path, body = request_of(HARMLESS)
+    await client.post(path, json=body)
+    begun: list[Any] = []
+    sa.event.listen(detection.runtime.db.engine.sync_engine, "begin", begun.append)
+    await client.post(path, json=body)
+    assert begun == []
+    await client.post(path, json=body, headers={"Idempotency-Key": "K"})
+    assert len(begun) == 1
 
 
 async def test_a_long_text_is_inspected_beside_the_loop(detection: Harness) -> None:
