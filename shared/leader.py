@@ -31,7 +31,7 @@ class Signals:
 
     def __init__(self, db: Database, channels: Sequence[str]) -> None:
         self._db = db
-        self._events = {channel: asyncio.Event() for channel in channels}
+        self._events: dict[str, dict[str, asyncio.Event]] = {channel: {} for channel in channels}
 
     async def run(self) -> None:
         """Listen for ever, reconnecting when the server goes away."""
@@ -54,18 +54,27 @@ class Signals:
             await asyncio.sleep(0.5)
 
     def _on_notify(self, _connection: Any, _pid: int, channel: str, _payload: object) -> None:
-        self._events[channel].set()
+        self.wake(channel)
 
     def wake(self, channel: str) -> None:
-        self._events[channel].set()
-
-    def wake_all(self) -> None:
-        for event in self._events.values():
+        for event in self._events[channel].values():
             event.set()
 
-    async def wait(self, channel: str, timeout_seconds: float) -> None:
-        """Until the channel is notified or the time is over, whichever comes first."""
-        event = self._events[channel]
+    def wake_all(self) -> None:
+        for channel in self._events:
+            self.wake(channel)
+
+    async def wait(self, channel: str, timeout_seconds: float, waiter: str = "") -> None:
+        """Until the channel is notified or the time is over, whichever comes first.
+
+        Args:
+            waiter: each waiter of a name of its own is woken; what came since its last wait wakes it at once.
+        """
+        event = self._events[channel].get(waiter)
+        if event is None:
+            # What was notified before it ever waited is not known: it looks again.
+            event = self._events[channel][waiter] = asyncio.Event()
+            return
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(event.wait(), timeout_seconds)
         event.clear()

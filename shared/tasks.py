@@ -110,42 +110,55 @@ class _Kind:
     max_attempts: int
     limit_seconds: float
     on_dead: Handler | None
+    workers: int
 
 
 class Tasks:
-    """The kinds of side effects a service has, and the workers that do them."""
+    """The kinds of side effects a service has, and the workers that do them.
 
-    def __init__(self, *, workers: int = 4) -> None:
-        self._workers = workers
+    Each kind has workers of its own: one whose targets are slow or dead, as webhooks may be, keeps no other waiting.
+    """
+
+    def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
 
     def on(
-        self, kind: str, *, max_attempts: int = 8, limit_seconds: float = 120.0, on_dead: Handler | None = None
+        self,
+        kind: str,
+        *,
+        workers: int = 4,
+        max_attempts: int = 8,
+        limit_seconds: float = 120.0,
+        on_dead: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
         """Register the handler of a kind; what it returns is kept as the task's result.
 
         Args:
+            workers: tasks of the kind that one replica does at a time.
             max_attempts: tries before the task is dead; between them BACKOFF_SECONDS, the last one repeated.
             limit_seconds: a try that takes longer has failed; one that hangs would hold its worker for ever.
             on_dead: called once when the task is given up.
         """
 
         def register(handler: Handler) -> Handler:
-            self._kinds[kind] = _Kind(handler, max_attempts, limit_seconds, on_dead)
+            self._kinds[kind] = _Kind(handler, max_attempts, limit_seconds, on_dead, workers)
             return handler
 
         return register
 
     async def run_workers(self, runtime: Runtime) -> None:
         """Work for ever; cancel to stop, and what was being worked on is taken up again elsewhere or later."""
-        # One idle worker at a time listens: a notification that wakes all of them makes all but one look in vain.
-        turn = asyncio.Lock()
-        await asyncio.gather(*(self._work(runtime, turn) for _ in range(self._workers)))
+        async with asyncio.TaskGroup() as group:
+            for name, kind in self._kinds.items():
+                # One idle worker of a kind listens: a notification that wakes all makes all but one look in vain.
+                turn = asyncio.Lock()
+                for _ in range(kind.workers):
+                    group.create_task(self._work(runtime, name, turn))
 
-    async def _work(self, runtime: Runtime, turn: asyncio.Lock) -> None:
+    async def _work(self, runtime: Runtime, kind: str, turn: asyncio.Lock) -> None:
         while True:
             try:
-                worked = await self.work_once(runtime)
+                worked = await self.work_once(runtime, kind)
             except Exception as error:
                 if not is_outage(error):
                     telemetry.logger().error("task_worker_failed", exc_info=error)
@@ -153,20 +166,20 @@ class Tasks:
                 await asyncio.sleep(1.0)
             if not worked:
                 async with turn:
-                    await runtime.signals.wait("task", IDLE_SECONDS)
+                    await runtime.signals.wait("task", IDLE_SECONDS, kind)
 
-    async def work_once(self, runtime: Runtime) -> bool:
-        """Do one ready task if there is one."""
-        claimed = await self._claim(runtime.db)
+    async def work_once(self, runtime: Runtime, kind: str | None = None) -> bool:
+        """Do one ready task, of that kind or of any, if there is one."""
+        claimed = await self._claim(runtime.db, sorted(self._kinds) if kind is None else [kind])
         if claimed is None:
             return False
         task, more = claimed
         if more:
             runtime.signals.wake("task")
-        kind = self._kinds[task.kind]
-        if task.attempt > kind.max_attempts:
+        how = self._kinds[task.kind]
+        if task.attempt > how.max_attempts:
             # Its last worker died over it, so no exception was there to count.
-            await self._failed(runtime, task, kind, Hopeless("the process that worked on it died, each time"))
+            await self._failed(runtime, task, how, Hopeless("the process that worked on it died, each time"))
             return True
         renewing = asyncio.create_task(self._renew(runtime.db, task))
         try:
@@ -177,10 +190,10 @@ class Tasks:
                 **{"colonnade.task.key": task.key},
             ):
                 try:
-                    async with asyncio.timeout(kind.limit_seconds):
-                        result = await kind.handler(task, runtime)
+                    async with asyncio.timeout(how.limit_seconds):
+                        result = await how.handler(task, runtime)
                 except Exception as error:
-                    await self._failed(runtime, task, kind, error)
+                    await self._failed(runtime, task, how, error)
                 else:
                     await self._finish(runtime.db, task, "done", result=result)
         finally:
@@ -189,11 +202,11 @@ class Tasks:
                 await renewing
         return True
 
-    async def _claim(self, db: Database) -> tuple[Task, bool] | None:
+    async def _claim(self, db: Database, kinds: list[str]) -> tuple[Task, bool] | None:
         """A ready task, and whether there are more."""
         async with db.statement() as tx:
             lease = timedelta(seconds=LEASE_SECONDS)
-            claimed = await (await driver(tx)).fetchrow(_CLAIM, sorted(self._kinds), lease)
+            claimed = await (await driver(tx)).fetchrow(_CLAIM, kinds, lease)
         if claimed is None:
             return None
         payload = dict(claimed["payload"])

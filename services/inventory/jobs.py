@@ -17,7 +17,7 @@ from shared.errors import DomainError
 from shared.runtime import Runtime
 from shared.tasks import Task, Tasks
 
-tasks = Tasks(workers=2)
+tasks = Tasks()
 
 _SERVICE = Caller("inventory", "service")
 _A_TRANSACTION = 200
@@ -37,7 +37,7 @@ async def _give_up(task: Task, runtime: Runtime) -> None:
 
 
 # The run has a limit of its own, from the settings; taking in a large estate comes on top.
-@tasks.on(TASK, max_attempts=3, limit_seconds=86_400, on_dead=_give_up)
+@tasks.on(TASK, workers=2, max_attempts=3, limit_seconds=86_400, on_dead=_give_up)
 async def run_discovery(task: Task, runtime: Runtime) -> dict[str, Any] | None:
     """Look, take in what is found a few hundred at a time, and close the run."""
     run = await _load(task, runtime)

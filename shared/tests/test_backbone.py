@@ -19,7 +19,7 @@ from shared.consumer import Fenced
 from shared.database import Database, driver, is_outage
 from shared.http import UndeclaredScope
 from shared.service import create_app, router
-from shared.testing import Harness, TestServer
+from shared.testing import Harness, TestServer, eventually
 from shared.tests.ledger import service as ledger_module
 from shared.tests.ledger.service import (
     LEDGER,
@@ -273,10 +273,30 @@ async def test_a_side_effect_that_hangs_has_failed_when_its_time_is_over(ledger:
     assert (task.status, task.error) == ("dead", "TimeoutError: ")
 
 
+async def test_side_effects_that_hang_keep_no_other_kind_waiting(ledger: Harness) -> None:
+    assert ledger.service.tasks is not None
+    async with ledger.runtime.db.begin() as tx:
+        for number in range(20):
+            await tasks.add(tx, kind="hang", key=str(number), payload={})
+        await tasks.add(tx, kind="call", key="a", payload={"account": "a"})
+    working = asyncio.create_task(ledger.service.tasks.run_workers(ledger.runtime))
+
+    async def hanging() -> int:
+        async with ledger.runtime.db.read() as tx:
+            waiting = sa.select(sa.func.count()).select_from(tasks.task_table).filter_by(kind="hang", status="queued")
+            return int(await tx.scalar(waiting) or 0)
+
+    await eventually(lambda: ledger_module.calls == ["a"])
+    assert await hanging() > 0
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+
+
 async def test_a_killed_workers_task_is_taken_up_again(ledger: Harness) -> None:
     await ledger.client().post("/v1/entries", json={"account": "a", "amount": 1})
     assert ledger.service.tasks is not None
-    assert await ledger.service.tasks._claim(ledger.runtime.db) is not None
+    assert await ledger.service.tasks._claim(ledger.runtime.db, ["call"]) is not None
     assert await ledger.do_tasks() == 0
     async with ledger.runtime.db.begin() as tx:
         await tx.execute(sa.text("UPDATE task SET leased_until = now() - interval '1 second'"))

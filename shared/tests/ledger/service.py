@@ -71,7 +71,7 @@ class EntryView(Out):
 
 api = router("/v1/entries", "ledger")
 consumers = Consumers("metrics", rebuilt=[balance_table])
-effects = Tasks(workers=1)
+effects = Tasks()
 calls: list[str] = []
 failures: list[Exception] = []
 
@@ -139,7 +139,7 @@ async def _add(tx: Tx, account: str, amount: int) -> None:
     )
 
 
-@effects.on("call", max_attempts=3)
+@effects.on("call", workers=1, max_attempts=3)
 async def call(task: Task, _runtime: Runtime) -> dict[str, Any]:
     if failures:
         raise failures.pop(0)
@@ -147,7 +147,7 @@ async def call(task: Task, _runtime: Runtime) -> dict[str, Any]:
     return {"called": task.key}
 
 
-@effects.on("hang", max_attempts=1, limit_seconds=0.05)
+@effects.on("hang", workers=1, max_attempts=1, limit_seconds=0.05)
 async def hang(_task: Task, _runtime: Runtime) -> None:
     await asyncio.Event().wait()
 
