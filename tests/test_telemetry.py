@@ -7,11 +7,11 @@ import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
 import gateway.durations
-import services.detection.api.inspections
+import services.detection.application.inspections
 import shared.telemetry
 
 PAGE = Path(__file__).parent.parent / "docs" / "telemetry.md"
-SOURCES = (shared.telemetry, services.detection.api.inspections)
+SOURCES = (shared.telemetry, services.detection.application.inspections)
 
 
 def test_every_metric_is_on_the_page_with_its_type_and_labels() -> None:
