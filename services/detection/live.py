@@ -281,4 +281,4 @@ def compiled(loaded: list[Loaded]) -> Detector:
     )
     # The pack's own objects, so that what was read from the database can go.
     known = [Loaded(shipped[one.rule.id].rule, one.version) if one.rule.id in unchanged else one for one in loaded]
-    return Detector(known, pack.compiled(), unchanged)
+    return Detector(known, pack.compiled(), unchanged, pack.classifier())

@@ -42,7 +42,7 @@ def tried(rule: Rule) -> Detector:
     check(rule)
     status = Status.TEST if rule.status is Status.DEPRECATED else rule.status
     running = rule.model_copy(update={"status": status, "expires_at": None})
-    return Detector([Loaded(running, 1)], pack.compiled(), frozenset())
+    return Detector([Loaded(running, 1)], pack.compiled(), frozenset(), pack.classifier())
 
 
 def check_examples(rule: Rule) -> None:

@@ -14,11 +14,13 @@ from uuid import UUID
 
 from services.detection.domain import folding, validators, verdict
 from services.detection.domain.assets import Asset, exceeds
+from services.detection.domain.classifier import Classifier
 from services.detection.domain.evidence import Sensitive, excerpt
 from services.detection.domain.interaction import Interaction, Segment
 from services.detection.domain.matching import PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
+    ClassifierDetection,
     Level,
     Metric,
     PolicyDetection,
@@ -84,12 +86,15 @@ def holds(rule: Rule, value: str) -> bool:
 class Detector:
     """All rules in force, compiled."""
 
-    def __init__(self, loaded: Iterable[Loaded], shipped: PatternSet, shipped_ids: frozenset[str]) -> None:
+    def __init__(
+        self, loaded: Iterable[Loaded], shipped: PatternSet, shipped_ids: frozenset[str], classifier: Classifier
+    ) -> None:
         """Make the rules ready.
 
         Args:
             shipped: the pack's rules, compiled together before.
             shipped_ids: which of them are in force unchanged; all other pattern rules are compiled here, under RE2.
+            classifier: the trained one that classifier rules ask.
 
         Raises:
             InvalidRule: a pattern does not compile.
@@ -101,6 +106,8 @@ class Detector:
         own = [rule for rule in self._rules if rule.id not in shipped_ids]
         self._own = PatternSet([rule for rule in own if not rule.scope.asset_ids], multi=False)
         self._own_of = _by_asset([rule for rule in own if rule.scope.asset_ids])
+        self.classifier = classifier
+        self.judging = [(one, one.detection) for one in self._rules if isinstance(one.detection, ClassifierDetection)]
         self.statistical = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, StatisticalDetection)
         ]
@@ -208,9 +215,16 @@ class _Gathering:
         )
 
     def _add(
-        self, rule: Rule, evidence: Evidence, *, hidden: bool = False, mention: bool = False, at_most: float = 1.0
+        self,
+        rule: Rule,
+        evidence: Evidence,
+        *,
+        hidden: bool = False,
+        mention: bool = False,
+        at_most: float = 1.0,
+        judged: float | None = None,
     ) -> None:
-        score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention), at_most), 2)
+        score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention, judged=judged), at_most), 2)
         known = self._findings.get((rule.id, evidence.field))
         if known is None or known.score < score:
             self._findings[rule.id, evidence.field] = Finding(
@@ -245,6 +259,8 @@ class _Gathering:
                             sensitive = self._detector.sensitive(reading.source, self._interaction.asset_id)
                         if self._add_match(rule, segment, reading, (start, end), sensitive):
                             break
+            if reading.view is View.TEXT and not reading.squeezed:
+                self._judge(segment, reading)
             if prompts is not None and reading.view is View.TEXT and segment.direction is not Direction.INPUT:
                 self._compare(segment, reading, prompts)
         self._measure_text(segment)
@@ -275,6 +291,19 @@ class _Gathering:
             self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))
             return False
         return not mention
+
+    def _judge(self, segment: Segment, reading: Reading) -> None:
+        """Put a reading to the classifier's heads that speak of the segment's channel."""
+        asked = [(rule, one.head) for rule, one in self._detector.judging if self._applies(rule, segment.direction)]
+        judged = self._detector.classifier.judge(reading.text, [head for _, head in asked]) if asked else {}
+        for rule, head in asked:
+            if head not in judged:
+                continue
+            score, judgement = judged[head]
+            origin = reading.origin(judgement.start, judgement.end)
+            sensitive = self._detector.sensitive(segment.text, self._interaction.asset_id)
+            evidence = Evidence(segment.field, *origin, excerpt(segment.text, *origin, sensitive), reading.via)
+            self._add(rule, evidence, hidden=bool(reading.via), judged=score)
 
     def _expects(self, rule: Rule, direction: Direction) -> bool:
         """Personal data that is where it belongs: worth listing and masking, not worth a person's time.

@@ -179,6 +179,13 @@ class SimilarityDetection(Part):
     threshold: float = Field(default=0.85, gt=0, le=1, strict=True)
 
 
+class ClassifierDetection(Part):
+    """Text that a head of the trained classifier takes for an attack; the finding's score is the head's."""
+
+    type: Literal["classifier"] = "classifier"
+    head: Literal["injection", "jailbreak", "smuggled"]
+
+
 class StatisticalDetection(Part):
     """A figure above its threshold; `min_samples` is how much of a session's history a comparison needs."""
 
@@ -218,7 +225,7 @@ class RateDetection(Part):
 
 
 Detection = Annotated[
-    RegexDetection | SimilarityDetection | StatisticalDetection | PolicyDetection | RateDetection,
+    RegexDetection | ClassifierDetection | SimilarityDetection | StatisticalDetection | PolicyDetection | RateDetection,
     Field(discriminator="type"),
 ]
 

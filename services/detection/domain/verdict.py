@@ -67,8 +67,9 @@ class Block:
     target: str = ""
 
 
-def score_of(rule: Rule, *, hidden: bool = False, mention: bool = False) -> float:
-    score = SCORES[rule.level] * rule.confidence
+def score_of(rule: Rule, *, hidden: bool = False, mention: bool = False, judged: float | None = None) -> float:
+    """The score of a finding; `judged` is the classifier's, where it made the finding."""
+    score = SCORES[rule.level] * rule.confidence if judged is None else judged
     if hidden:
         score = min(_CERTAIN, score + HIDDEN_BONUS)
     return score * MENTION_FACTOR if mention else score
