@@ -16,7 +16,7 @@ from services.detection.domain import folding, validators, verdict
 from services.detection.domain.assets import Asset, exceeds
 from services.detection.domain.evidence import Sensitive, excerpt
 from services.detection.domain.interaction import Interaction, Segment
-from services.detection.domain.matching import PatternSet, Span
+from services.detection.domain.matching import MAX_VALUES, PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
     DATA_KINDS,
@@ -174,12 +174,16 @@ def values_of(matches: Matches, reading: Reading) -> list[tuple[Rule, list[Sensi
     found: list[tuple[Rule, list[Sensitive]]] = []
     for rule, spans in matches:
         if rule.kind in DATA_KINDS:
-            places = [(*reading.characters(span.value_start, span.value_end), span.label) for span in spans]
+            # Several patterns of a rule may find the same value; it is checked once under each name.
+            values = dict.fromkeys((span.value_start, span.value_end, span.label) for span in spans)
+            places = [(*reading.characters(start, end), label) for start, end, label in values]
             confirmed = [
                 Sensitive(start, end, label or rule.id)
                 for start, end, label in places
                 if holds(rule, reading.text, start, end, label)
             ]
+            if confirmed and len(spans) >= MAX_VALUES:
+                confirmed.append(Sensitive(confirmed[0].start, len(reading.text), rule.id))
             if confirmed:
                 found.append((rule, confirmed))
     return found
@@ -263,9 +267,9 @@ class _Gathering:
             values = values_of(found, reading)
             if reading.view is View.RAW:
                 self._known[reading.text] = [span for _, spans in values for span in spans]
-            for rule, spans in values:
+            for rule, places in values:
                 if self._applies(rule, segment.direction):
-                    self._add_values(rule, segment, reading, spans)
+                    self._add_values(rule, segment, reading, places)
             for rule, spans in found:
                 if rule.kind in DATA_KINDS or not self._applies(rule, segment.direction):
                     continue
@@ -286,9 +290,7 @@ class _Gathering:
     def _evidence(self, segment: Segment, reading: Reading, span: tuple[int, int]) -> Evidence:
         origin = reading.origin(*span)
         # Positions in folded text differ from its source's only outside ASCII; then the excerpt is the original's.
-        text, place = (
-            (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
-        )
+        text, place = (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
         return Evidence(segment.field, *origin, excerpt(text, *place, self._sensitive(text)), reading.via)
 
     def _add_values(self, rule: Rule, segment: Segment, reading: Reading, spans: Sequence[Sensitive]) -> None:
@@ -302,7 +304,7 @@ class _Gathering:
         if personal and rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
             self._highest = rule.data_class, evidence
         expected = personal and self._expects(rule, segment.direction)
-        label = "" if spans[0].label == rule.id else spans[0].label
+        label = "" if spans[0].label.lower() == rule.id else spans[0].label
         self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0, label=label)
 
     def _add_match(self, rule: Rule, segment: Segment, reading: Reading, span: tuple[int, int]) -> bool:

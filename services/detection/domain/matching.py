@@ -31,9 +31,8 @@ from services.detection.domain.rules import (
 
 _MAX_MATCHES = 50
 """Matches of one rule that are looked at in one text: more say nothing new."""
-_MAX_VALUES = 1_000
-"""The same for secrets and personal data, of which every one is masked. At a microsecond or two for a check, 64 KB full of
-them stay within the bound for an inspection."""
+MAX_VALUES = 500
+"""The same for secrets and personal data, of which all are masked: a text with more is masked from the first on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class _Compiled:
             if (touched is None or pattern.number in touched) and pattern.regexp.search(text) is not None:
                 return []
         found: list[Span] = []
-        most = _MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
+        most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
         for pattern in all_of:
             first = pattern.regexp.search(text)
             if first is None:

@@ -51,7 +51,8 @@ def main() -> None:
     rows = table(counts(Path(sysconfig.get_paths()["stdlib"])))
     quoted = "\n".join("    " + _literal(row) for row in rows)
     sys.stdout.write(
-        '"""How likely one character follows another in names and words: made by training/bigrams.py, not by hand."""\n\n'
+        '"""How likely one character follows another in names and words: '
+        'made by training/bigrams.py, not by hand."""\n\n'
         "from __future__ import annotations\n\n"
         f'SYMBOLS = "{SYMBOLS}"\n\n'
         '# At `first * len(SYMBOLS) + second`: bits in steps of a quarter, from "!" on.\n'

@@ -12,20 +12,27 @@ import phonenumbers
 from services.detection.domain.validators.around import NOWHERE, Around
 
 _ROLE = re.compile(
-    r"(?i)^(?:git|hg|svn|no-?reply|do-?not-?reply|postmaster|mailer-daemon|webmaster|hostmaster|abuse|root|user(?:name|\d*)?|name|someone|somebody"
-    r"|example|foo|bar|baz|me|you|your[._-]?\w*|my[._-]?\w*|test\w*|email|e-mail|mail|first|firstname[._-]?lastname|first[._-]last|info|support|sales|hello|hi|contact|admin\w*|security"
-    r"|press|help\w*|docs?|dev(?:el)?|lists?|src|office|team|billing|careers|jobs|privacy|legal|marketing|newsletter|service|feedback|notifications?|alerts?|orders?|account)@"
+    r"(?i)^(?:git|hg|svn|no-?reply|do-?not-?reply|postmaster|mailer-daemon|webmaster|hostmaster|abuse|root"
+    r"|user(?:name|\d*)?|name|someone|somebody"
+    r"|example|foo|bar|baz|me|you|your[._-]?\w*|my[._-]?\w*|test\w*|email|e-mail|mail|first|firstname[._-]?lastname"
+    r"|first[._-]last|info|support|sales|hello|hi|contact|admin\w*|security"
+    r"|press|help\w*|docs?|dev(?:el)?|lists?|src|office|team|billing|careers|jobs|privacy|legal|marketing|newsletter"
+    r"|service|feedback|notifications?|alerts?|orders?|account)@"
 )
 _NO_DOMAIN = re.compile(
-    r"(?i)@(?:test\.com|localhost|invalid|domain\.(?:com|tld)|email\.com|company\.com|your[\w-]*\.\w+|my[\w-]*domain\.\w+|acme\.(?:com|org)|foo\.\w+|bar\.\w+|site\.com|host\.\w+|server\.\w+)$"
-    r"|@[\w.-]+\.(?:example|invalid|test|local|localhost|internal|lan|png|jpe?g|gif|svg|webp|ico|pdf|py|js|ts|tsx|jsx|css|md|json|ya?ml|html?|php|go|rs|java|sh|txt|service|timer|target|socket)$"
+    r"(?i)@lists?\.|@(?:test\.com|localhost|invalid|domain\.(?:com|tld)|email\.com|company\.com|your[\w-]*\.\w+"
+    r"|my[\w-]*domain\.\w+|acme\.(?:com|org)|foo\.\w+|bar\.\w+|site\.com|host\.\w+|server\.\w+)$"
+    r"|@[\w.-]+\.(?:example|invalid|test|local|localhost|internal|lan|png|jpe?g|gif|svg|webp|ico|pdf|py|js|ts|tsx|jsx"
+    r"|css|md|json|ya?ml|html?|php|go|rs|java|sh|txt|service|timer|target|socket)$"
 )
 _RESERVED = re.compile(r"(?i)@(?:[\w-]+\.)*example\.(?:com|org|net|edu)$")
 # Names that manuals give to people who do not exist.
 _NOBODY = frozenset(
-    "alice bob carol charlie dave eve mallory trent peggy john jane joe jack jill doe smith foo bar baz user users test tester testing"
-    " demo dev admin name first last email mail someone me you customer client employee manager student author sender"
-    " recipient from to cc bcc member owner guest staff person sample example a b c d x y z abc xyz mike tom jim sam".split()
+    "alice bob carol charlie dave eve mallory trent peggy john jane joe jack jill doe smith foo bar baz"
+    " user users test tester testing demo dev admin name first last email mail someone me you"
+    " customer client employee manager student"
+    " author sender recipient from to cc bcc member owner guest staff person sample example a b c d"
+    " x y z abc xyz mike tom jim sam".split()
 )
 _MADE_UP = frozenset("fake dummy test example sample placeholder noreply".split())
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -36,8 +43,11 @@ def email(value: str, around: Around = NOWHERE) -> bool:
 
     Test data of invented people uses those domains too; a local part with a name of its own is taken for a person's.
     """
-    if ".." in value or _ROLE.match(value) or _NO_DOMAIN.search(value) or around.before.endswith(("://", ":")) and (
-        around.after.startswith((":", "/"))
+    if (
+        ".." in value
+        or _ROLE.match(value)
+        or _NO_DOMAIN.search(value)
+        or (around.before.endswith(("://", ":")) and (around.after.startswith((":", "/"))))
     ):
         return False
     words = _LETTERS.findall(value.split("@", 1)[0].lower())
@@ -50,14 +60,17 @@ def email(value: str, around: Around = NOWHERE) -> bool:
 
 _EXTENSION = re.compile(r"(?i)\s*(?:x|ext\.?|#)\s*\d{1,6}$")
 _DATE = re.compile(
-    r"(?:19|20)\d{2}[ ./-](?:0?[1-9]|1[0-2])[ ./-](?:0?[1-9]|[12]\d|3[01])\b|(?:0?[1-9]|[12]\d|3[01])[ ./-](?:0?[1-9]|[12]\d|3[01])[ ./-](?:19|20)\d{2}\b"
+    r"(?:19|20)\d{2}[ ./-](?:0?[1-9]|1[0-2])[ ./-](?:0?[1-9]|[12]\d|3[01])\b|(?:0?[1-9]|[12]\d|3[01])[ ./-](?:0?[1-9]"
+    r"|[12]\d|3[01])[ ./-](?:19|20)\d{2}\b"
 )
 _OTHER_NUMBER = re.compile(
-    r"(?i)\b(?:build|version|serial|order|ticket|invoice|page|model|part|case|room|flight|article|tracking|reference|account|acct|product|item|id|lot|batch|policy|claim|card|isbn|issn|confirmation|booking)\b"
+    r"(?i)(?:\b|_)(?:port|example|sample|build|version|serial|order|ticket|invoice|page|model|part|case|room|flight"
+    r"|article|tracking|reference|account|acct|product|item|id|lot|batch|policy|claim|card|isbn|issn|confirmation"
+    r"|booking)\b"
 )
 _LOCAL_REGIONS = (
-    "DE FR GB IT ES NL BE CH AT IE SE NO DK FI PL CZ SK HU RO BG GR PT TR RU UA IL IN JP KR CN TW HK SG MY TH VN PH ID PK"
-    " AU NZ ZA EG NG KE SA AE BR AR CL CO PE HR SI RS LT"
+    "DE FR GB IT ES NL BE CH AT IE SE NO DK FI PL CZ SK HU RO BG GR PT TR RU UA IL IN JP KR CN TW HK SG MY TH VN PH"
+    " ID PK AU NZ ZA EG NG KE SA AE BR AR CL CO PE HR SI RS LT"
 ).split()
 
 
@@ -121,7 +134,7 @@ def phone(value: str, around: Around = NOWHERE) -> bool:
         return 8 <= len(digits) <= 15 and _international(digits)
     if text.startswith("00"):
         return 10 <= len(digits) <= 17 and _international(digits[2:])
-    if _DATE.search(text) or text.count(".") == 3 and all(int(one or 999) < 256 for one in re.split(r"\D+", text)):
+    if _DATE.search(text) or (text.count(".") == 3 and all(int(one or 999) < 256 for one in re.split(r"\D+", text))):
         return False
     if around.label:
         return 6 <= len(digits) <= 13 and _OTHER_NUMBER.search(around.before[-30:]) is None
@@ -135,7 +148,7 @@ _RESOLVERS = frozenset(
     "8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 149.112.112.112 208.67.222.222 208.67.220.220 4.2.2.1 4.2.2.2 64.6.64.6"
     " 94.140.14.14 2001:4860:4860::8888 2001:4860:4860::8844 2606:4700:4700::1111 2606:4700:4700::1001".split()
 )
-_VERSION = re.compile(r"(?i)(?:\bv|ver(?:sion)?|release|build|firmware|driver|chapter|section|§|[=<>~^]=)[\s:.]*$")
+_VERSION = re.compile(r"(?i)(?:\bv|ver(?:sion)?|release|build|firmware|driver|chapter|section|§|oid|[=<>~^]=)[\s:.]*$")
 
 
 def ip_address(value: str, around: Around = NOWHERE) -> bool:
@@ -144,7 +157,7 @@ def ip_address(value: str, around: Around = NOWHERE) -> bool:
         address = ipaddress.ip_address(value)
     except ValueError:
         return False
-    if not address.is_global or value.lower() in _RESOLVERS or _VERSION.search(around.before):
+    if not address.is_global or address.is_multicast or value.lower() in _RESOLVERS or _VERSION.search(around.before):
         return False
     if address.version == 4:
         return any(int(part) > 25 for part in value.split("."))
@@ -153,7 +166,8 @@ def ip_address(value: str, around: Around = NOWHERE) -> bool:
 
 _URL_HOST = re.compile(r"(?i)^(?:https?:)?//([^/?#\s:]+)")
 _HARMLESS_HOST = re.compile(
-    r"(?i)(?:^|\.)(?:example\.(?:com|org|net)|localhost|shields\.io|githubusercontent\.com|wikimedia\.org|wikipedia\.org|imgur\.com|"
+    r"(?i)(?:^|\.)(?:example\.(?:com|org|net)|localhost|shields\.io|githubusercontent\.com|wikimedia\.org"
+    r"|wikipedia\.org|imgur\.com|"
     r"githubassets\.com|badge\.fury\.io|readthedocs\.io)$"
 )
 

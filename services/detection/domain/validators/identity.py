@@ -28,21 +28,19 @@ _TEST_CARDS = frozenset(
     6011000000000012 370000000000002 5019717010103742 6331101999990016 4000000000000077 4917610000000000
     """.split()
 )
-_CARD_PREFIX = re.compile(
-    r"4|5[1-5]|2[2-7]|3[47]|3[068]|6(?:011|5|4[4-9]|2)|35|50|5[6-8]|6[0-9]|1800|2131|9792|8[12]"
-)
+_CARD_PREFIX = re.compile(r"4|5[1-5]|2[2-7]|3[47]|3[068]|6(?:011|5|4[4-9]|2)|35|50|5[6-8]|6[0-9]|1800|2131|9792|8[12]")
 
 
 def card(value: str, around: Around = NOWHERE) -> bool:
     """A payment card's number: an issuer's prefix, 12 to 19 digits, Luhn's check digit (ISO/IEC 7812-1).
 
-    Of `label` CARD_NUMBER, words before it say that it is a card's. Without them a number of 17 digits or more must be
+    Of `label` PAYMENT_CARD, words before it say that it is a card's. Without them a number of 17 digits or more must be
     written in groups: identifiers in databases are as long.
     """
     digits = re.sub(r"\D", "", value)
     if not 12 <= len(digits) <= 19 or len(set(digits)) < 4 or digits in _TEST_CARDS:
         return False
-    if around.label != "CARD_NUMBER" and (len(digits) < 13 or (len(digits) > 16 and value == digits)):
+    if around.label != "PAYMENT_CARD" and (len(digits) < 13 or (len(digits) > 16 and value == digits)):
         return False
     return _CARD_PREFIX.match(digits) is not None and bool(stdnum_luhn.is_valid(digits))
 
@@ -114,6 +112,19 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Where words before a number only say that it is an identity's: those with check digits, by their length.
+_BY_SIZE: dict[int, tuple[str, ...]] = {
+    9: ("es.dni", "es.nie", "ie.pps", "il.idnr", "nl.bsn", "pt.nif", "ca.sin", "au.tfn", "cz.rc", "cl.rut"),
+    10: ("at.vnr", "bg.egn", "gb.nhs", "cz.rc", "se.personnummer"),
+    11: ("de.idnr", "be.nn", "br.cpf", "ee.ik", "gr.amka", "no.fodselsnummer", "pl.pesel", "tr.tckimlik", "fi.hetu"),
+    12: ("in_.aadhaar", "se.personnummer"),
+    13: ("ch.ssn", "kr.rrn", "ro.cnp", "za.idnr"),
+    15: ("fr.nir",),
+    16: ("it.codicefiscale",),
+    18: ("cn.ric", "mx.curp"),
+}
+
+
 @lru_cache(maxsize=128)
 def _module(name: str) -> Any:
     return import_module(f"stdnum.{name}")
@@ -145,9 +156,7 @@ def _nric(value: str) -> bool:
 def _my_number(value: str) -> bool:
     """Japan: the last of twelve digits is 11 less a weighted sum modulo 11, 0 for 10 and 11."""
     digits = [int(one) for one in value]
-    total = sum(
-        digit * (at + 1 if at <= 6 else at - 5) for at, digit in enumerate(reversed(digits[:-1]), start=1)
-    )
+    total = sum(digit * (at + 1 if at <= 6 else at - 5) for at, digit in enumerate(reversed(digits[:-1]), start=1))
     remainder = total % 11
     return digits[-1] == (0 if remainder <= 1 else 11 - remainder)
 
@@ -204,7 +213,7 @@ def national_id(value: str, around: Around = NOWHERE) -> bool:
         return own(compact)
     modules = _NUMBERS.get(around.label)
     if modules is None:
-        return any(_valid(one, value, compact) for names in _NUMBERS.values() for one in names)
+        modules = _BY_SIZE.get(len(compact), ())
     return any(_valid(one, value, compact) for one in modules)
 
 

@@ -12,19 +12,34 @@ from services.detection.domain.validators.around import NOWHERE, Around
 
 # What else people number: dates, rooms, chapters, products. Any of them in a candidate without a street word ends it.
 _NUMBERED = re.compile(
-    r"(?i)\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
-    r"|monday|tuesday|wednesday|thursday|friday|saturday|sunday|[ap]\.?m\.?|o.clock|days?|weeks?|months?|years?|hours?|minutes?|seconds?"
-    r"|room|gate|floor|platform|terminal|page|chapter|level|table|hall|lot|section|part|step|phase|stage|episode|season|volume|vol|no|number|figure"
-    r"|fig|version|windows|python|java|apollo|boeing|airbus|iphone|channel|highway|route|exit|mile|bus|line|train|flight|district|zone|ward|grade|class"
-    r"|million|billion|thousand|percent|people|points?|questions?|items?|things|ways|times|reasons|usd|eur|gbp|km|kg|miles|dollars|euros|pounds"
-    r"|question|answer|option|example|article|rule|act|psalm|genesis|john|matthew|luke|formula|world|war|team|group|player|players|stars?|issues?|bedroom|port|line|error|code|input|output|layer|column|row|model|option)\b"
+    r"(?i)\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
+    r"|monday|tuesday|wednesday|thursday|friday|saturday|sunday|[ap]\.?m\.?|o.clock|days?|weeks?|months?|years?"
+    r"|hours?|minutes?|seconds?"
+    r"|room|gate|floor|platform|terminal|page|chapter|level|table|hall|lot|section|part|step|phase|stage|episode"
+    r"|season|volume|vol|no|number|figure"
+    r"|fig|version|windows|python|java|apollo|boeing|airbus|iphone|channel|highway|route|exit|mile|bus|line|train"
+    r"|flight|district|zone|ward|grade|class"
+    r"|million|billion|thousand|percent|people|points?|questions?|items?|things|ways|times|reasons|usd|eur|gbp|km|kg"
+    r"|miles|dollars|euros|pounds"
+    r"|question|answer|option|example|article|rule|act|psalm|genesis|john|matthew|luke|formula|world|war|team|group"
+    r"|player|players|stars?|issues?|bedroom|port|line|error|code|input|output|layer|column|row|model|option)\b"
 )
 _STREET_WORD = re.compile(
-    r"(?i)\b(?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|place|square|terrace|parkway|pkwy|highway|hwy|crescent|close|way|alley|trail|row|mews|grove|gardens|rue|via|viale|piazza|calle|avenida|avda|rua|ul|ulica|strasse|straße|weg|platz)\b"
+    r"(?i)\b(?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|place|square|terrace"
+    r"|parkway|pkwy|highway|hwy|crescent|close|way|alley|trail|row|mews|grove|gardens|rue|via|viale|piazza|calle"
+    r"|avenida|avda|rua|ul|ulica|strasse|straße|weg|platz)\b"
     r"|(?:stra(?:ß|ss)e|gasse|straat|laan|gatan|vägen|vej|katu|utca)\b"
 )
-_NO_STREET = re.compile(r"(?i)\b(?:brigade|renegade|norweg|subway|railway|gateway|hallway|someway|anyway|halfway|auntie|zombie)\b")
-_SENTENCE = re.compile(r"[.!?;:]\s+[A-Z]?[a-z]+\s+[a-z]+\s|[{}=;@#$%^*_\\]|\b(?:is|are|was|were|has|have|will|that|which|who|with|and the)\b")
+# Words that only end like streets, and where licences say that the Free Software Foundation sits.
+_NO_STREET = re.compile(
+    r"(?i)51 Franklin St|59 Temple Place|\b(?:brigade|renegade|norweg|subway|railway|gateway|hallway|someway|anyway"
+    r"|halfway|auntie|zombie)\b"
+)
+_SENTENCE = re.compile(
+    r"[.!?;:]\s+[A-Z]?[a-z]+\s+[a-z]+\s"
+    r"|[{}=;@#$%^*_\\]|\b(?:is|are|was|were|has|have|will|that|which|who|with|and the)\b"
+)
 _YEAR = re.compile(r"(?:1[89]|20)\d\d\b")
 _CAPITAL = re.compile(r"[^\W\d_a-z]")
 
