@@ -31,7 +31,7 @@ from services.detection.domain.rules import (
 
 _MAX_MATCHES = 50
 """Matches of one rule that are looked at in one text: more say nothing new."""
-MAX_VALUES = 500
+MAX_VALUES = 300
 """The same for secrets and personal data, of which all are masked: a text with more is masked from the first on."""
 
 

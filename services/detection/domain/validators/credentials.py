@@ -176,7 +176,7 @@ _NO_SECRET = re2.compile(
     r"|integrity|commit|revision|release"
     r"|algorithm|prefix|suffix|header|cache|primary|foreign|sort_?key|partition|keyboard|monkey|turkey|hockey|donkey"
     r"|jockey|csrf|xsrf|nonce|captcha|site_?key|tokeni[sz]e"
-    r"|key_?(?:code|word|press|down|up|frame|stone|map|chain|store|ring|space|note|size|length|event|vault)"
+    r"|key_?(?:ing|code|word|press|down|up|frame|stone|map|chain|store|ring|space|note|size|length|event|vault)"
     r"|max_tokens|stop_token|(?:eos|bos|pad|unk|sep|cls|mask)_token|page_?token"
     r"|(?:^|[_.-])(?:ids?|name|path|file|dir|ur[li]|host|type|format|length|size|count|limit|max|min|expir\w*|version"
     r"|label|title|field|column|index|locale|class|selector|pattern|regex|cursor"
@@ -192,7 +192,8 @@ _STRONG = re2.compile(
     r"|deploy)\w{0,3}[_. -]?key"
 )
 _EXPRESSION = re.compile(r"[(\[]|\s*\(|\.[a-z]+\(")
-_UNPADDED = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_PAIR = re.compile(r"\w=\w")
+_JOINTS = re.compile(r"[^A-Za-z0-9]")
 
 
 _QUOTES = "\"'`()[] \t\r\n\\"
@@ -238,19 +239,24 @@ def assigned_secret(value: str, around: Around = NOWHERE) -> bool:
     if _EXPRESSION.match(around.after) or _PATH.match(value) or _IDENTIFIER.fullmatch(value):
         return False
     name = _name_before(around.before)
-    if _no_secret(name) or name.lower() in ("key", "keys"):
+    if _no_secret(name):
         return False
+    if name.lower() in ("key", "keys") and not around.label and around.before.rstrip(_QUOTES)[-1:] in (":", "="):
+        return False  # of a map
     strong = bool(around.label) or _promises(name) or _STRONG.search(around.before) is not None
     if _UUID.fullmatch(value):
         return strong and "redential" not in name and not published(value)
     if value.isdigit() or value.replace(".", "").replace("-", "").isdigit():
         return False
     if _HEX.fullmatch(value):
+        strong = strong or (name.isupper() and name.endswith("_KEY"))
         return strong and len(value) >= 16 and entropy(value) > 2.8 and not published(value)
     if len(value) < 16 and not (strong and any(map(str.isdigit, value)) and any(map(str.isalpha, value))):
         return False
-    longest = max(_RUN.findall(value), key=len, default=value)
-    return max(surprise(value), surprise(longest)) >= (_RANDOM if len(value) >= 16 else 1.2) and not published(value)
+    if published(value) or (len(value) < 32 and _PAIR.search(value)):
+        return False
+    least = _RANDOM if len(value) >= 16 else 1.5
+    return surprise(value) >= least or surprise(_JOINTS.sub("", value)) >= least
 
 
 def plausible_password(value: str, around: Around = NOWHERE) -> bool:
@@ -324,8 +330,8 @@ _CLAIMS = frozenset(
 
 def private_key(value: str, around: Around = NOWHERE) -> bool:
     """The beginning of a key in PEM: a random body, which for PKCS and OpenSSH begins as their encodings do."""
-    body = value.rsplit("-----", 1)[1]
-    lines = re.findall(r"[A-Za-z0-9+/=]{20,}", body)
+    body = value.rsplit("-----", 1)[-1]
+    lines = re.findall(r"[A-Za-z0-9+/=_-]{20,}", body)
     if not lines:
         return False
     longest = max(lines, key=len)
