@@ -19,20 +19,34 @@ import hyperscan
 import re2
 
 from services.detection.domain import decoding, prefilter
-from services.detection.domain.rules import InvalidRule, RegexDetection, Rule, View, compile_pattern, patterns_of
+from services.detection.domain.rules import (
+    DATA_KINDS,
+    InvalidRule,
+    RegexDetection,
+    Rule,
+    View,
+    compile_pattern,
+    patterns_of,
+)
 
 _MAX_MATCHES = 50
 """Matches of one rule that are looked at in one text: more say nothing new."""
+MAX_VALUES = 300
+"""The same for secrets and personal data, of which all are masked: a text with more is masked from the first on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a rule matched, in bytes of the scanned text. `value` is the group of that name, or the whole match."""
+    """Where a rule matched, in bytes of the scanned text.
+
+    `value` is the group of that name or one named in capitals, else the whole match; such a name is the `label`.
+    """
 
     start: int
     end: int
     value_start: int
     value_end: int
+    label: str = ""
 
 
 @dataclass(slots=True)
@@ -48,20 +62,25 @@ class _Pattern:
     case_sensitive: bool
     field: str
     _compiled: Any = None
+    _groups: tuple[tuple[int, str], ...] = ()
 
     @property
     def regexp(self) -> Any:
         if self._compiled is None:
             self._compiled = compile_pattern(self.written, case_sensitive=self.case_sensitive, field=self.field)
+            self._groups = tuple(
+                (index, name if name.isupper() else "")
+                for name, index in self._compiled.groupindex.items()
+                if name == "value" or name.isupper()
+            )
         return self._compiled
 
     def span(self, match: Any) -> Span:
         start, end = match.span()
-        value = self.regexp.groupindex.get("value")
-        if value is not None:
-            value_start, value_end = match.span(value)
+        for index, label in self._groups:
+            value_start, value_end = match.span(index)
             if value_start >= 0:
-                return Span(start, end, value_start, value_end)
+                return Span(start, end, value_start, value_end, label)
         return Span(start, end, start, end)
 
 
@@ -82,6 +101,7 @@ class _Compiled:
             if (touched is None or pattern.number in touched) and pattern.regexp.search(text) is not None:
                 return []
         found: list[Span] = []
+        most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
         for pattern in all_of:
             first = pattern.regexp.search(text)
             if first is None:
@@ -91,7 +111,7 @@ class _Compiled:
         for pattern in any_of:
             for match in pattern.regexp.finditer(text):
                 found.append(pattern.span(match))
-                if len(found) >= _MAX_MATCHES:
+                if len(found) >= most:
                     return found
         return found
 

@@ -108,10 +108,16 @@ def _selective(condition: Condition) -> bool:
 
 
 _BOUND = re.compile(r"(?<!\\)\{(\d+),(\d*)\}")
+_LETTERS = re.compile(r"\\p(?:L|\{(?:Lu|Ll|L|Han)\})")
 
 
-def relaxed(pattern: str, keep_up_to: int = 5) -> str:
-    """The pattern without upper bounds over `keep_up_to`, which cost Hyperscan a state a repetition."""
+def relaxed(pattern: str, keep_up_to: int = 2) -> str:
+    """The pattern without upper bounds over `keep_up_to`, which cost Hyperscan a state a repetition.
+
+    Classes of letters, which are large automata of their own, become ASCII's and whatever is not ASCII: write them
+    inside brackets.
+    """
+    beyond = r"\x80-\xff" if pattern.isascii() else r"\x{80}-\x{10ffff}"
 
     def bound(match: re.Match[str]) -> str:
         least, most = int(match.group(1)), match.group(2)
@@ -119,7 +125,11 @@ def relaxed(pattern: str, keep_up_to: int = 5) -> str:
             return match.group()
         return {0: "*", 1: "+"}.get(least, f"{{{least},}}")
 
-    return _BOUND.sub(bound, pattern)
+    def letters(match: re.Match[str]) -> str:
+        upper = "" if "Ll" in match.group() else "A-Z"
+        return upper + ("" if "Lu" in match.group() else "a-z") + beyond
+
+    return _LETTERS.sub(letters, _BOUND.sub(bound, pattern))
 
 
 def words_of(condition: Condition) -> Iterable[frozenset[str]]:
