@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from services.detection.domain import decoding, folding
+from services.detection.domain import decoding, folding, separation
 from services.detection.domain.rules import View
 
 Origin = Callable[[int, int], tuple[int, int]]
@@ -72,13 +72,30 @@ def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Read
     foreign = not text.isascii()
     readable, mixed = folding.undouble(text) if foreign else (text, 0)
     disguised = foreign and (mixed > 0 or bool(folding.invisible_breaks(text)))
-    yield Reading(View.TEXT, folding.fold(readable), readable, via=("unicode",) if disguised else ())
+    yield from _folded(readable, _same, ("unicode",) if disguised else ())
     if not raw.signs and not foreign:
         return
     unwrapped = decoding.unwrap(readable, signs)
     if unwrapped is not None:
         via, origin = unwrapped.encodings, unwrapped.origin
-        yield Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
-        yield Reading(View.TEXT, folding.fold(unwrapped.text), unwrapped.text, origin, via, unwrapped.squeezed)
+        inner = Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
+        yield inner
+        yield from _folded(unwrapped.text, origin, via, squeezed=unwrapped.squeezed)
+        for disguise in decoding.disguises(unwrapped.text, inner.signs):
+            yield from _folded(disguise.text, _chain(disguise.origin, origin), (*via, disguise.name))
     for disguise in decoding.disguises(readable, raw.signs):
-        yield Reading(View.TEXT, folding.fold(disguise.text), disguise.text, disguise.origin, (disguise.name,))
+        yield from _folded(disguise.text, disguise.origin, (disguise.name,))
+
+
+def _folded(source: str, origin: Origin, via: tuple[str, ...], *, squeezed: bool = False) -> Iterator[Reading]:
+    """A text folded, and once more with its words put together where they were taken apart."""
+    reading = Reading(View.TEXT, folding.fold(source), source, origin, via, squeezed)
+    yield reading
+    apart = separation.separated(reading.text, reading.data)
+    if apart:
+        text, source_map = decoding.substituted(reading.text, apart)
+        yield Reading(View.TEXT, text, text, _chain(source_map.origin, reading.origin), (*via, "separation"))
+
+
+def _chain(inner: Origin, outer: Origin) -> Origin:
+    return lambda start, end: outer(*inner(start, end))
