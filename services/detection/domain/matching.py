@@ -96,39 +96,11 @@ class _Compiled:
         return found
 
 
-class _Scanner:
-    """One Hyperscan database, with a scratch space for each thread that scans."""
+class _Database:
+    """A Hyperscan database, with a scratch space for each thread that scans."""
 
-    def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
-        """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
-        self._empty = not expressions
-        if self._empty:
-            return
-        single = hyperscan.HS_FLAG_SINGLEMATCH
-        listed: list[tuple[int, str, int]] = []
-        words: dict[frozenset[str], int] = {}
-        next_word = max(number for number, _, _ in expressions) + 1
-        for number, pattern, sensitive in expressions:
-            condition = None if sensitive else prefilter.condition_of(pattern)
-            if condition is not None and not prefilter.worthwhile(condition, pattern):
-                condition = None
-            if isinstance(condition, prefilter.Words):
-                alternatives = _alternatives(condition.any)
-                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
-            elif condition is not None:
-                for wanted in prefilter.words_of(condition):
-                    if wanted not in words:
-                        words[wanted] = next_word
-                        alternatives = _alternatives(wanted)
-                        flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
-                        listed.append((next_word, alternatives, flags))
-                        next_word += 1
-                combined = prefilter.combination(condition, words)
-                listed.append((number, combined, hyperscan.HS_FLAG_COMBINATION | single))
-            else:
-                listed.append(
-                    (number, prefilter.relaxed(pattern), single | _case_and_encoding(pattern, sensitive=sensitive))
-                )
+    def __init__(self, listed: list[tuple[int, str, int]]) -> None:
+        """Compile (number, expression, flags); numbers are unique."""
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(
             ids=[number for number, _, _ in listed],
@@ -137,21 +109,63 @@ class _Scanner:
         )
         self._local = threading.local()
 
-    def touched(self, text: bytes) -> set[int]:
-        """Numbers of the expressions that may match: all that do, and a few more."""
-        if self._empty or not text:
-            return set()
+    def scan(self, text: bytes, numbers: set[int]) -> None:
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             scratch = self._local.scratch = hyperscan.Scratch(self._database)
-        numbers: set[int] = set()
         add = numbers.add
         self._database.scan(text, match_event_handler=lambda number, *_: add(number), scratch=scratch)
+
+
+class _Scanner:
+    """Which expressions a text touches: by the words they need, and those that need none by themselves."""
+
+    def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
+        """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
+        single = hyperscan.HS_FLAG_SINGLEMATCH
+        direct: list[tuple[int, str, int]] = []
+        listed: list[tuple[int, str, int]] = []
+        words: dict[frozenset[str], int] = {}
+        next_word = max((number for number, _, _ in expressions), default=0) + 1
+        for number, pattern, sensitive in expressions:
+            condition = None if sensitive else prefilter.condition_of(pattern)
+            if condition is None or not prefilter.worthwhile(condition, pattern):
+                flags = single | _case_and_encoding(pattern, sensitive=sensitive)
+                direct.append((number, prefilter.relaxed(pattern), flags))
+                continue
+            condition = prefilter.lightened(condition)
+            if isinstance(condition, prefilter.Words):
+                alternatives = _alternatives(condition.any)
+                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
+                continue
+            for wanted in prefilter.words_of(condition):
+                if wanted not in words:
+                    words[wanted] = next_word
+                    alternatives = _alternatives(wanted)
+                    flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
+                    listed.append((next_word, alternatives, flags))
+                    next_word += 1
+            listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
+        self._direct = _Database(direct) if direct else None
+        self._words = _Database(listed) if listed else None
+
+    def touched(self, text: bytes) -> set[int]:
+        """Numbers of the expressions that may match: all that do, and a few more."""
+        numbers: set[int] = set()
+        if text and self._direct is not None:
+            self._direct.scan(text, numbers)
+        if text and self._words is not None:
+            self._words.scan(prefilter.spaced(text), numbers)
         return numbers
 
 
 def _alternatives(words: Iterable[str]) -> str:
-    return "(?:" + "|".join(re2.escape(word) for word in sorted(words)) + ")"
+    return "(?:" + "|".join(_word(word) for word in sorted(words)) + ")"
+
+
+def _word(word: str) -> str:
+    bound = word.startswith(prefilter.BOUNDARY)
+    return (r"\b" if bound else "") + re2.escape(word.removeprefix(prefilter.BOUNDARY))
 
 
 def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
