@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import bisect
-import codecs
 import html
 import quopri
 import re
@@ -28,18 +27,25 @@ MAX_PASSES = 3
 _MAX_FRAGMENTS = 64
 _MAX_TOKEN = 8_192
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
 # Words that say what an attack wants, long enough to be no word of any language once they are shifted or reversed.
-_TELLTALE = (
-    "ignore disregard forget previous instruction prompt system reveal bypass override developer guideline "
-    "restriction unrestricted refuse safety assistant password secret forward message credential"
-).split()
+_TELLTALE = _words(
+    """
+    ignore disregard forget previous instruction prompt system reveal bypass override developer guideline
+    restriction unrestricted refuse safety assistant password secret forward message credential
+    """
+)
 
 
 def _shifted(by: int) -> dict[int, str]:
     """The table that moves letters back by so many places; 26 stands for the mirrored alphabet (atbash)."""
     there = _LOWER[::-1] if by == 26 else _LOWER[-by:] + _LOWER[:-by]
-    return str.maketrans(_LOWER + _LOWER.upper(), there + there.upper())
+    return {ord(one): other for one, other in zip(_LOWER + _LOWER.upper(), there + there.upper(), strict=True)}
 
 
 _SHIFTS = {by: _shifted(by) for by in range(1, 27)}
@@ -53,8 +59,12 @@ _SHIFTED_WORDS = {
 _PLAIN_WORDS = [
     *_TELLTALE,
     *(word + "s" for word in _TELLTALE),
-    *"your the all prior above rules show print tell hidden before told never does that request mode free"
-    " do not this and forward below given with without can must should have here now then from to".split(),
+    *_words(
+        """
+        your the all prior above rules show print tell hidden before told never does that request mode free
+        do not this and forward below given with without can must should have here now then from to
+        """
+    ),
 ]
 
 
@@ -66,7 +76,9 @@ def _pig(word: str) -> str:
 # Hyperscan patterns over the raw text, one an encoding: cheap signs that a decoder may find something.
 TRIGGERS: dict[str, str] = {
     "base64": r"[A-Za-z0-9+/_-]{20}",
-    "base64_pieces": r"[A-Za-z0-9+/]{4,}={1,2}\s+[A-Za-z0-9+/]{4,}={0,2}\s|[A-Za-z0-9+/]{12,19}\r?\n[A-Za-z0-9+/]{12,19}\r?\n",
+    "base64_pieces": (
+        r"[A-Za-z0-9+/]{4,}={1,2}\s+[A-Za-z0-9+/]{4,}={0,2}\s|[A-Za-z0-9+/]{12,19}\r?\n[A-Za-z0-9+/]{12,19}\r?\n"
+    ),
     "base32": r"[A-Z2-7]{24}|[a-z2-7]{24}",
     "base85": r"[!-~]{3}[#$%&()*+;<>?@^_`{|}~]+[!-~]{20}",
     "hex": r"(?:[0-9A-Fa-f]{2}[ :,-]?){10}|(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){6}",
@@ -74,7 +86,7 @@ TRIGGERS: dict[str, str] = {
     "quoted_printable": r"=[2-7][0-9A-F].{0,40}\n?.{0,40}=[2-7][0-9A-F]",
     "escapes": r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[01][0-7]{2}){3}|(?:[Uu]\+00[2-7][0-9A-Fa-f][ ,;]?){6}",
     "url": r"%[0-9A-Fa-f]{2}[^%\s]{0,24}%[0-9A-Fa-f]{2}",
-    "entities": r"&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}&#x?[0-9A-Fa-f]{2,6};",
+    "entities": r"&#x?[0-9A-Fa-f]{2,6};[^&]{0,20}&#x?[0-9A-Fa-f]{2,6};",
     "binary": r"(?:[01]{8}[ ,]?){5}|(?:[01]{7}[ ,]){5}",
     "decimal": r"(?:[0-9]{2,3}[ ,]{1,2}){9}",
     "letter_numbers": r"(?:[12]?[0-9][-. ]){5}[12]?[0-9]",
@@ -121,7 +133,6 @@ class Unwrapped:
     text: str
     maps: tuple[SourceMap, ...]
     encodings: tuple[str, ...]
-    squeezed: bool  # words lost their separators: match without looking for them
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         for source_map in reversed(self.maps):
@@ -137,16 +148,18 @@ def _readable(data: bytes) -> str | None:
         return None
     if len(text) < 6:
         return None
-    strange = len(_STRANGE.findall(text))
-    letters = len(text) - len(_NO_LETTER.findall(text))
-    if strange > 0.1 * len(text) or letters < 0.5 * len(text):
+    shown = _UNSEEN.sub("", text)
+    strange = len(_STRANGE.findall(shown))
+    letters = len(shown) - len(_NO_LETTER.findall(shown))
+    if strange > 0.1 * len(shown) or letters < 0.35 * len(shown):
         return None
-    return text if _WORD.search(text) else None
+    return text if _WORD.search(shown) else None
 
 
 _STRANGE = re.compile(r"[^\w\s.,:;!?'\"()\[\]{}<>/=@#-]")
 _NO_LETTER = re.compile(r"[\W\d_]")
-_WORD = re.compile(r"[^\W\d_]{3}")
+_WORD = re.compile(r"[^\W\d_]{3}|(?:[^\W\d_][ .]){4}")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\u0300-\u036f]")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{40,76}\r?\n)*[A-Za-z0-9+/_-]{20,}={0,2}")
 _BASE64_PIECES = re.compile(r"(?:[A-Za-z0-9+/]{4,60}={0,2}\s+){2,}[A-Za-z0-9+/]{2,60}={0,2}")
 _BASE32 = re.compile(r"\b(?:[A-Z2-7]{24,}|[a-z2-7]{24,})={0,6}")
@@ -155,13 +168,14 @@ _HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-F
 _OCTAL = re.compile(r"(?:[01][0-7]{2}[ ,]{1,2}){9,}[01][0-7]{2}")
 _QUOTED_PRINTABLE = re.compile(r"(?:[^\s=]{0,60}[ ]?=(?:[0-9A-F]{2}|\r?\n))+[^\s=]*")
 _ESCAPES = re.compile(
-    r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\[01][0-7]{2})+|(?:[Uu]\+[0-9A-Fa-f]{4}[ ,;]?){6,}"
+    r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\[01][0-7]{2})+"
+    r"|(?:[Uu]\+[0-9A-Fa-f]{4}[ ,;]?){6,}"
 )
 _ESCAPE = re.compile(
     r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|\\u\{([0-9A-Fa-f]{1,6})\}|\\([01][0-7]{2})|[Uu]\+([0-9A-Fa-f]{4})[ ,;]?"
 )
 _URL = re.compile(r"(?<![^\s%])[^\s%]*(?:%[0-9A-Fa-f]{2}[^\s%]*){2,}")
-_ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){3,}&#x?[0-9A-Fa-f]{2,6};")
+_ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,20}){1,200}&#x?[0-9A-Fa-f]{2,6};")
 _BINARY = re.compile(r"(?:[01]{8}[ ,]?){4,}[01]{8}|(?:[01]{7}[ ,]){4,}[01]{7}")
 _DECIMAL = re.compile(r"(?:[0-9]{2,3}[ ,]{1,2}){9,}[0-9]{2,3}")
 _LETTER_NUMBERS = re.compile(r"(?:[12]?[0-9](?:[-.]| ?[/ ] ?)){11,}[12]?[0-9](?![0-9])")
@@ -187,20 +201,24 @@ def _base64(token: str) -> str | None:
 
 
 def _base64_pieces(token: str) -> str | None:
-    """Base64 in short lines, or word by word."""
-    joined = _base64(re.sub(r"\s", "", token)) if "=" not in token.rstrip().rstrip("=") else None
-    if joined is not None:
-        return joined
-    words: list[str] = []
-    for piece in token.split():
-        try:
-            word = base64.b64decode(piece + "=" * (-len(piece) % 4)).decode("ascii")
-        except (binascii.Error, ValueError):
-            return None
-        if not word.isprintable():
-            return None
-        words.append(word)
-    return _readable(" ".join(words).encode())
+    """Base64 in short lines, or word by word; plain words before and after it stay."""
+    pieces = token.split()
+    for first in range(min(2, len(pieces))):
+        for last in range(len(pieces), max(first, len(pieces) - 3), -1):
+            joined = _base64("".join(pieces[first:last]))
+            if joined is not None:
+                return " ".join([*pieces[:first], joined, *pieces[last:]])
+    words = [_base64_word(piece) or piece for piece in pieces]
+    changed = sum(word != piece for word, piece in zip(words, pieces, strict=True))
+    return " ".join(words) if changed >= 3 else None
+
+
+def _base64_word(piece: str) -> str | None:
+    try:
+        word = base64.b64decode(piece + "=" * (-len(piece.rstrip("=")) % 4 - piece.count("="))).decode("ascii")
+    except (binascii.Error, ValueError):
+        return None
+    return word if word.isalpha() else None
 
 
 def _base85(token: str) -> str | None:
@@ -362,19 +380,17 @@ def unwrap(text: str, signs: Callable[[str], frozenset[str]]) -> Unwrapped | Non
     """
     maps: list[SourceMap] = []
     encodings: list[str] = []
-    squeezed = False
     for _ in range(MAX_PASSES):
         wanted = signs(text)
         found = fragments(text, wanted)
         if not found:
             break
-        squeezed = squeezed or any(one.encoding == "spacing" and " " not in one.text for one in found)
         text, source_map = substituted(text, found)
         maps.append(source_map)
         encodings += [name for name in dict.fromkeys(one.encoding for one in found) if name not in encodings]
     if not maps:
         return None
-    return Unwrapped(text, tuple(maps), tuple(encodings), squeezed)
+    return Unwrapped(text, tuple(maps), tuple(encodings))
 
 
 # --- whole-text disguises: same length, so positions stay as they are (reversed text counts from the end)
@@ -421,7 +437,7 @@ def _unleet(text: str, table: dict[int, str]) -> tuple[str, int]:
         word = match.group()
         end = _LEET_END.search(word)
         inner = word[: end.start()] if end else word  # an exclamation mark at the end is one
-        if _LEET_SIGN.search(inner) is None or not any(letter.isalpha() for letter in inner):
+        if _LEET_SIGN.search(inner) is None or not any(letter.isalpha() or letter in "@$" for letter in inner):
             return word
         words.add(word)
         return inner.translate(table) + word[len(inner) :]

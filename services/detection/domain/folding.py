@@ -123,7 +123,8 @@ def undouble(text: str) -> tuple[str, int]:
 
 
 def _fold_long(run: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", run).translate(_TABLE)
+    # Small letters first: the tables know these, and `Ø` has no other way to become the `o` that `ø` is.
+    decomposed = unicodedata.normalize("NFKD", run).casefold().translate(_TABLE)
     return unicodedata.normalize("NFKC", decomposed).casefold().lower()
 
 
@@ -182,7 +183,7 @@ def fold_with_offsets(text: str) -> tuple[str, array[int]]:
 
 
 _BETWEEN_LETTERS = re.compile(
-    "(?<=[A-Za-z])[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]+(?=[A-Za-z])"
+    "(?<=[A-Za-z])[\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]+(?=[A-Za-z])"
 )
 _TAGS = re.compile("[\U000e0020-\U000e007f]{4,}")
 _FLAG = "\U0001f3f4"
@@ -193,7 +194,10 @@ _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def invisible_breaks(text: str) -> list[tuple[int, int]]:
-    """Spans of invisible characters inside Latin words: no writing system needs them there."""
+    """Spans of invisible characters inside Latin words: no writing system needs them there.
+
+    Soft hyphens are none: publishers put them into every long word.
+    """
     return [match.span() for match in _BETWEEN_LETTERS.finditer(text)]
 
 

@@ -19,7 +19,7 @@ import hyperscan
 import re2
 
 from services.detection.domain import decoding, prefilter
-from services.detection.domain.rules import InvalidRule, RegexDetection, Rule, View, compile_pattern, patterns_of
+from services.detection.domain.rules import RegexDetection, Rule, View, compile_pattern, patterns_of
 
 _MAX_MATCHES = 50
 """Matches of one rule that are looked at in one text: more say nothing new."""
@@ -165,7 +165,8 @@ def _alternatives(words: Iterable[str]) -> str:
 
 def _word(word: str) -> str:
     bound = word.startswith(prefilter.BOUNDARY)
-    return (r"\b" if bound else "") + re2.escape(word.removeprefix(prefilter.BOUNDARY))
+    escaped: str = re2.escape(word.removeprefix(prefilter.BOUNDARY))
+    return (r"\b" if bound else "") + escaped
 
 
 def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
@@ -177,13 +178,12 @@ def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
 class PatternSet:
     """Pattern rules compiled together. Immutable: a change of rules makes a new set."""
 
-    def __init__(self, rules: Iterable[Rule], *, multi: bool, squeezed: bool = False) -> None:
+    def __init__(self, rules: Iterable[Rule], *, multi: bool) -> None:
         """Compile `rules`.
 
         Args:
             multi: under Hyperscan as well, which takes milliseconds a rule; for rules that are shipped. RE2 compiles
                 theirs on first use.
-            squeezed: for text whose words have lost their separators; only rules over folded text, under RE2 alone.
 
         Raises:
             InvalidRule: a pattern does not compile under RE2; not with `multi`.
@@ -195,19 +195,14 @@ class PatternSet:
         expressions: dict[View, list[tuple[int, str, bool]]] = {View.TEXT: [], View.RAW: []}
         number = len(_SIGNS)
         for rule in rules:
-            if not isinstance(rule.detection, RegexDetection) or (squeezed and rule.detection.view is View.RAW):
+            if not isinstance(rule.detection, RegexDetection):
                 continue
             view, case_sensitive = rule.detection.view, rule.detection.case_sensitive
             roles: dict[str, list[_Pattern]] = {"any": [], "all": [], "unless": []}
             for role, field, written in patterns_of(rule):
-                pattern = _Pattern(number, squeeze(written) if squeezed else written, case_sensitive, field)
-                try:
-                    if not multi:
-                        _ = pattern.regexp
-                except InvalidRule:
-                    if not squeezed:
-                        raise
-                    continue  # without separators nothing is left of it
+                pattern = _Pattern(number, written, case_sensitive, field)
+                if not multi:
+                    _ = pattern.regexp
                 roles[role].append(pattern)
                 expressions[view].append((number, pattern.written, case_sensitive))
                 number += 1
@@ -244,8 +239,3 @@ _NO_SIGNS: frozenset[str] = frozenset()
 
 def _signs(touched: Iterable[int]) -> frozenset[str]:
     return frozenset(_SIGNS[number] for number in touched if number < len(_SIGNS))
-
-
-def squeeze(pattern: str) -> str:
-    """The pattern for text without spaces: separators become optional, word boundaries go."""
-    return pattern.replace(r"\s+", r"\s*").replace(r"\b", "").replace(" ", r"\s*")

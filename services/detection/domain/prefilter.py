@@ -16,8 +16,8 @@ from typing import Any
 
 MIN_WORD = 3
 BOUNDARY = "\b"
-"""Before a word: it starts there. `ai` is in "said" and `say` in "essay". Hyperscan takes no such sign after a word in a
-combination, as it reports those matches late."""
+"""Before a word: it starts there. `ai` is in "said" and `say` in "essay". Hyperscan takes no such sign after a word in
+a combination, as it reports those matches late."""
 _MAX_WORDS = 400
 _MAX_STRINGS = 24
 _LONGEST_STRING = 24
@@ -218,12 +218,21 @@ def _selective(condition: Condition) -> bool:
     return len(condition.parts) > 1 or _selective(condition.parts[0])
 
 
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 # How many short texts in a thousand hold a word, by its letters, roughly; and words far more common than that.
 _PER_MILLE = {2: 300, 3: 150, 4: 60, 5: 25, 6: 12, 7: 6}
 _COMMON = frozenset(
-    "the and you your are all any for not can will with that this what have has must from now was were its his her our "
-    "one two out say use new how who when where which about into over then than them they their there here should would "
-    "could may might also just only more other some such very let get give make like time text".split()
+    _words(
+        """
+        the and you your are all any for not can will with that this what have has must from now was were
+        its his her our one two out say use new how who when where which about into over then than them they
+        their there here should would could may might also just only more other some such very let get give
+        make like time text
+        """
+    )
 )
 _MOST_PARTS = 4
 
@@ -232,7 +241,8 @@ def _often(condition: Condition) -> float:
     """A guess at how many texts in a thousand meet a condition."""
     if isinstance(condition, Words):
         return sum(
-            300.0 if (bare := word.removeprefix(BOUNDARY)) in _COMMON else _PER_MILLE.get(len(bare), 3) for word in condition.any
+            300.0 if (bare := word.removeprefix(BOUNDARY)) in _COMMON else _PER_MILLE.get(len(bare), 3)
+            for word in condition.any
         )
     if isinstance(condition, Any_):
         return sum(_often(part) for part in condition.parts)

@@ -1,4 +1,4 @@
-"""Words of an attack that were taken apart or run together: `i.g.n.o.r.e`, `ig<b></b>nore`, `ignoreAllPrevious`, `ignooore`.
+"""Words of an attack that were taken apart or run together: `i.g.n.o.r.e`, `ig<b></b>nore`, `ignoreAll`.
 
 There are more separators than anybody lists, so none is named here. All that is no letter is dropped, which takes a
 microsecond a kilobyte, and one RE2 scan over what remains asks for the phrases that nearly every attack needs. Only
@@ -17,10 +17,18 @@ import re2
 
 from services.detection.domain.decoding import Fragment
 
-_VERBS = (
-    "ignore ignoring disregard forget override overrule bypass circumvent discard neglect abandon dismiss reveal show "
-    "print output repeat leak dump disclose display recite expose write translate summarize encode tell give send"
-).split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_VERBS = _words(
+    """
+    ignore ignoring disregard forget override overrule bypass circumvent discard neglect abandon dismiss
+    reveal show print output repeat leak dump disclose display recite expose write translate summarize
+    encode tell give send
+    """
+)
 _SETTING_ASIDE = "ignore|disregard|forget|override|overrule|bypass|circumvent|discard|neglect|abandon|dismiss"
 _TELLING = "reveal|show|print|output|repeat|leak|dump|disclose|display|recite|expose|write|translate|encode|tell|give"
 _BETWEEN = "all|any|every|of|the|your|my|our|these|those|this|that|and|me|us|out|full|entire|whole|exact|complete|to|a"
@@ -43,17 +51,21 @@ _CORE = (
     r"|(?:donot|dont|never)(?:tell|inform|notify|alert|warn)(?:the)?(?:user|human|customer|operator)"
     r"|(?:forward|send|email|upload)(?:all|every|the|your|my|of){1,3}(?:emails|messages|passwords|credentials|contacts|files)"
 )
-_MORE = (
-    "please now then and or just also you are were is be been told said given instructed what anything everything "
-    "nothing it its i we they me my us our a an the this that these those all any every each of to in on at as by for from "
-    "with without about into over not never no do does dont can cannot will must should have has had answer answers respond "
-    "reply say follow obey execute act pretend become mode enable activate enter switch unlock turn off on dan god debug "
-    "developer admin jailbreak unrestricted unfiltered uncensored assistant model chatbot ai user human customer operator "
-    "request requests question questions order command refuse refuses restrictions limits limit password passwords key keys "
-    "token tokens credentials contacts files emails email messages data address below line before after above so far know "
-    "hidden secret secrets internal safety security content ethical new task tasks instead text words first last start "
-    "forward upload delete transfer code file open free evil inform notify alert warn read run call"
-).split()
+_MORE = _words(
+    """
+    please now then and or just also you are were is be been told said given instructed what anything
+    everything nothing it its i we they me my us our a an the this that these those all any every each of to
+    in on at as by for from with without about into over not never no do does dont can cannot will must
+    should have has had answer answers respond reply say follow obey execute act pretend become mode enable
+    activate enter switch unlock turn off on dan god debug developer admin jailbreak unrestricted unfiltered
+    uncensored assistant model chatbot ai user human customer operator request requests question questions
+    order command refuse refuses restrictions limits limit password passwords key keys token tokens
+    credentials contacts files emails email messages data address below line before after above so far know
+    hidden secret secrets internal safety security content ethical new task tasks instead text words first
+    last start forward upload delete transfer code file open free evil inform notify alert warn read run
+    call
+    """
+)
 _WORDS = frozenset(
     [*_VERBS, *_MORE, *_SETTING_ASIDE.split("|"), *_TELLING.split("|"), *_BETWEEN.split("|"), *_EARLIER.split("|"),
      *_ORDERS.split("|")]
@@ -70,7 +82,7 @@ _NO_LEET_LETTERS = bytes(sorted(set(_NO_LETTERS) - set(b"013457@$!|98+")))
 _LEET_TEXT = str.maketrans("013457@$!|98+", "oieastasilgbt")
 _REPEATED = re.compile(r"([a-z])\1+")
 _MARKUP = re.compile(
-    r"<!--.{0,200}?-->|</?[a-z][^<>]{0,200}>|&(?:shy|zwn?j|zerowidthspace|nbsp|#8203|#173|#x200b|#xad);", re.S
+    r"<!--.{0,200}?-->|</?[a-z][^<>]{0,200}>|&(?:shy|zwn?j|zerowidthspace|nbsp|#8203|#173|#x200b|#xad);", re.DOTALL
 )
 _TOKEN = re.compile(r"[a-z]+")
 
@@ -114,7 +126,7 @@ def separated(folded: str, data: bytes) -> list[Fragment]:
     if (
         not found
         and _TRIPLED.search(data) is not None
-        and _GATE_ONCE.search(_once(plain.decode()).encode()) is not None
+        and _GATE_ONCE.search(_once(shown).encode().translate(None, _NO_LETTERS)) is not None
     ):
         found = list(_places(folded, shown, once=True))
     return found
@@ -123,7 +135,7 @@ def separated(folded: str, data: bytes) -> list[Fragment]:
 def _places(folded: str, shown: str, *, once: bool) -> Iterator[Fragment]:
     positions = [at for at, letter in enumerate(shown) if "a" <= letter <= "z"]
     if once:
-        positions = [at for index, at in enumerate(positions) if index == 0 or shown[at] != shown[positions[index - 1]]]
+        positions = [at for at in positions if at == 0 or shown[at] != shown[at - 1]]
     letters = "".join([shown[at] for at in positions])
     gate, words = (_GATE_ONCE, _WORDS_ONCE) if once else (_GATE, _WORDS_AS_THEY_ARE)
     last = 0

@@ -23,7 +23,6 @@ class Reading:
     Attributes:
         source: what this was folded from; the same as `text` for raw readings.
         via: what had to be undone to read it, outermost first; empty for the plain text.
-        squeezed: its words have lost their separators.
         signs: what its scan showed of encodings, once it was scanned.
     """
 
@@ -32,7 +31,6 @@ class Reading:
     source: str
     origin_of_source: Origin = _same
     via: tuple[str, ...] = ()
-    squeezed: bool = False
     signs: frozenset[str] = frozenset()
     data: bytes = b""
     _offsets: array[int] | None = field(default=None)
@@ -80,16 +78,16 @@ def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Read
         via, origin = unwrapped.encodings, unwrapped.origin
         inner = Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
         yield inner
-        yield from _folded(unwrapped.text, origin, via, squeezed=unwrapped.squeezed)
+        yield from _folded(unwrapped.text, origin, via)
         for disguise in decoding.disguises(unwrapped.text, inner.signs):
             yield from _folded(disguise.text, _chain(disguise.origin, origin), (*via, disguise.name))
     for disguise in decoding.disguises(readable, raw.signs):
         yield from _folded(disguise.text, disguise.origin, (disguise.name,))
 
 
-def _folded(source: str, origin: Origin, via: tuple[str, ...], *, squeezed: bool = False) -> Iterator[Reading]:
+def _folded(source: str, origin: Origin, via: tuple[str, ...]) -> Iterator[Reading]:
     """A text folded, and once more with its words put together where they were taken apart."""
-    reading = Reading(View.TEXT, folding.fold(source), source, origin, via, squeezed)
+    reading = Reading(View.TEXT, folding.fold(source), source, origin, via)
     yield reading
     apart = separation.separated(reading.text, reading.data)
     if apart:
