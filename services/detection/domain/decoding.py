@@ -12,6 +12,7 @@ import base64
 import binascii
 import bisect
 import html
+import itertools
 import quopri
 import re
 import urllib.parse
@@ -472,7 +473,10 @@ def disguises(text: str, signs: frozenset[str]) -> list[Disguise]:
                 if words >= 2 and all(reading != other.text for other in readings):
                     readings.append(Disguise(reading, "leet"))
     if "shifted" in signs:
-        for by in dict.fromkeys(_SHIFTED_WORDS[one.lower()] for one in _SHIFTED.findall(text)[:_MAX_FRAGMENTS]):
+        for by in dict.fromkeys(
+            _SHIFTED_WORDS[match.group().decode()]
+            for match in itertools.islice(_SHIFTED.finditer(text.lower().encode()), _MAX_FRAGMENTS)
+        ):
             readings.append(Disguise(text.translate(_SHIFTS[by]), "rot13" if by == 13 else "shifted alphabet"))
             if len(readings) >= _MAX_DISGUISES:
                 break
@@ -484,7 +488,7 @@ def disguises(text: str, signs: frozenset[str]) -> list[Disguise]:
     return readings
 
 
-_SHIFTED = re.compile("(?i)" + "|".join(sorted(_SHIFTED_WORDS)))
+_SHIFTED = re2.compile("|".join(sorted(_SHIFTED_WORDS)).encode())
 _LETTERS = re.compile("[A-Za-z]{2,}")
 _MAX_DISGUISES = 6
 _PIG_WORDS = {_pig(word): word for word in _PLAIN_WORDS}

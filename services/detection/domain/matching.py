@@ -11,7 +11,7 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,27 @@ class Span:
     end: int
     value_start: int
     value_end: int
+
+
+Touched = Mapping[int, Sequence[tuple[int, int]]]
+"""The stretches of a text, in bytes, that may hold a match of an expression, by its number."""
+_STRETCH, _OVERLAP = 3_072, 1_536
+"""Bytes of a stretch of a long folded text, and how much of the one before it repeats: no attack is longer than that.
+In 64 KB of prose nearly every rule finds the words it needs, pages apart; within a stretch few do."""
+
+
+def _stretches(text: bytes) -> list[tuple[int, int]]:
+    if len(text) <= 2 * _STRETCH:
+        return [(0, len(text))]
+    found: list[tuple[int, int]] = []
+    for start in range(0, len(text) - _OVERLAP, _STRETCH):
+        low, high = start, min(len(text), start + _STRETCH + _OVERLAP)
+        while low and text[low] & 0xC0 == 0x80:  # in the middle of a character
+            low -= 1
+        while high < len(text) and text[high] & 0xC0 == 0x80:
+            high += 1
+        found.append((low, high))
+    return found
 
 
 @dataclass(slots=True)
@@ -72,28 +93,42 @@ class _Compiled:
     all: tuple[_Pattern, ...]
     unless: tuple[_Pattern, ...]
 
-    def spans(self, text: bytes, touched: frozenset[int] | None) -> list[Span]:
+    def spans(self, text: bytes, touched: Touched | None) -> list[Span]:
         """Matches in `text`, none when another condition fails. `touched` is Hyperscan's word, None without it."""
         any_of = [pattern for pattern in self.any if touched is None or pattern.number in touched]
         all_of = [pattern for pattern in self.all if touched is None or pattern.number in touched]
         if (self.any and not any_of) or len(all_of) < len(self.all):
             return []
         for pattern in self.unless:
-            if (touched is None or pattern.number in touched) and pattern.regexp.search(text) is not None:
+            if (touched is None or pattern.number in touched) and next(
+                _matches(pattern, text, touched), None
+            ) is not None:
                 return []
         found: list[Span] = []
         for pattern in all_of:
-            first = pattern.regexp.search(text)
+            first = next(_matches(pattern, text, touched), None)
             if first is None:
                 return []
             if not self.any:
                 found.append(pattern.span(first))
         for pattern in any_of:
-            for match in pattern.regexp.finditer(text):
+            for match in _matches(pattern, text, touched):
                 found.append(pattern.span(match))
                 if len(found) >= _MAX_MATCHES:
                     return found
         return found
+
+
+def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterator[Any]:
+    """Matches of a pattern in order, looked for where the text touches it."""
+    if touched is None:
+        yield from pattern.regexp.finditer(text)
+        return
+    last = 0
+    for start, end in touched[pattern.number]:
+        for match in pattern.regexp.finditer(text, max(start, last), end):
+            last = max(last, match.end())
+            yield match
 
 
 class _Database:
@@ -220,7 +255,11 @@ class PatternSet:
         """The rules that match a text, with where, and the signs of encodings in it (raw view under Hyperscan only)."""
         if not self._multi:
             return [(one.rule, spans) for one in self._rules[view] if (spans := one.spans(text, None))], _NO_SIGNS
-        touched = frozenset(self._scanners[view].touched(text))
+        touched: dict[int, list[tuple[int, int]]] = {}
+        # Keys and tables can be longer than a stretch, so raw text is looked at as a whole.
+        for start, end in _stretches(text) if view is View.TEXT else [(0, len(text))]:
+            for number in self._scanners[view].touched(text[start:end]):
+                touched.setdefault(number, []).append((start, end))
         if not touched:
             return [], _NO_SIGNS
         by_number = self._by_number[view]

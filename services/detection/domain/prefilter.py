@@ -19,7 +19,7 @@ BOUNDARY = "\b"
 """Before a word: it starts there. `ai` is in "said" and `say` in "essay". Hyperscan takes no such sign after a word in
 a combination, as it reports those matches late."""
 _MAX_WORDS = 400
-_MAX_STRINGS = 24
+_MAX_STRINGS = 12
 _LONGEST_STRING = 24
 _LONG_PATTERN = 250
 _SMALL_SET = 4
