@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from uuid import UUID
 
 from services.detection.domain import folding, validators, verdict
@@ -43,9 +42,6 @@ from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
 
 MAX_FINDINGS = 50
 _REPETITION_LENGTH = 1_500
-_SQUEEZED_KINDS = frozenset(
-    {FindingKind.INJECTION, FindingKind.INDIRECT_INJECTION, FindingKind.JAILBREAK, FindingKind.PROMPT_LEAK}
-)
 _STAND_IN = {
     "session": ("session", "actor", "asset"),
     "actor": ("actor", "session", "asset"),
@@ -158,17 +154,10 @@ class Detector:
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
         for own in (self._own, *self._own_of.get(asset_id, ())):
             found += own.scan(reading.data, reading.view)[0]
-        if reading.squeezed:
-            seen = {rule.id for rule, _ in found}
-            found += [one for one in self._squeezed.scan(reading.data, reading.view)[0] if one[0].id not in seen]
         return found
 
     def signs(self, text: str) -> frozenset[str]:
         return self._shipped.signs(text)
-
-    @cached_property
-    def _squeezed(self) -> PatternSet:
-        return PatternSet([rule for rule in self._rules if rule.kind in _SQUEEZED_KINDS], multi=False, squeezed=True)
 
     def sensitive(self, text: str, asset_id: UUID | None) -> list[Sensitive]:
         """Secrets and personal data in a text of an asset, whichever way it goes: what no excerpt may show."""
@@ -285,7 +274,7 @@ class _Gathering:
                     start, end = reading.characters(span.value_start, span.value_end)
                     if holds(rule, reading.text, start, end) and self._add_match(rule, segment, reading, (start, end)):
                         break
-            if reading.view is View.TEXT and not reading.squeezed:
+            if reading.view is View.TEXT:
                 self._judge(segment, reading)
             if prompts is not None and reading.view is View.TEXT and segment.direction is not Direction.INPUT:
                 self._compare(segment, reading, prompts)
