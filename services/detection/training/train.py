@@ -37,7 +37,7 @@ _JAILBREAKS = frozenset({"jailbreak", "jailbreak_persona", "jailbreak_short", "c
 _IN_DOCUMENTS = frozenset({"document", "tool_result", "tool_call"})
 _PLACED = -0.5
 """Distance from which a sentence among the rows of a table is flagged. Harmless tables hardly have one, so it may be low."""
-LEVELS = ((0.05, 0.1), (0.02, 0.2), (0.005, 0.35), (0.0016, 0.5), (0.0004, 0.75))
+LEVELS = ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.75))
 """(share of harmless texts of sources left out that reach a distance, the score it stands for)."""
 
 
