@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.detection.api.bodies import Message, NewInspection
 from services.detection.application.inspections import Judged
+from services.detection.bodies import Message, NewInspection
 from services.detection.domain.interaction import Interaction, redacted, redacted_arguments
 from services.detection.domain.verdict import Block, Finding
 from shared import problems
