@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 import prometheus_client
 from pydantic import ValidationError
 
-from services.detection.bodies import MAX_ITEMS, NewInspection, interaction_of
+from services.detection.bodies import MAX_ITEMS, Published, interaction_of
 from services.detection.domain.genai import Reading, windows
 from services.detection.domain.interaction import Interaction
 from services.detection.live import Live
@@ -54,9 +54,7 @@ async def sort_in(message: Message, created: str, memory: Live, publisher: Publi
     read: list[tuple[Interaction, str]] = []
     for at, body in enumerate(bodies):
         try:
-            read.append(
-                (interaction_of(NewInspection.model_validate(body), caller), f"{created} {message.sequence} {at}")
-            )
+            read.append((interaction_of(Published.model_validate(body), caller), f"{created} {message.sequence} {at}"))
         except ValidationError as error:
             fields = problems.field_errors(error.errors(include_input=False), body)
             _refuse(team, "invalid", f"{fields[0]['field']}: {fields[0]['message']}")
