@@ -150,7 +150,7 @@ def _indexed(attributes: Mapping[str, Any]) -> tuple[list[Message], list[Message
     found: dict[tuple[str, int], Message] = {}
     calls: dict[tuple[str, int, int], Call] = {}
     for name, value in attributes.items():
-        match = INDEXED.fullmatch(name) if name[0] in "gl" else None
+        match = INDEXED.fullmatch(name) if name[:1] in ("g", "l") else None
         if match is None:
             continue
         group, at, rest = match[1], int(match[2]), match[3]

@@ -18,7 +18,7 @@ import asyncpg
 from services.detection.stream.wire import UNITS
 from shared import telemetry
 from shared.database import Database
-from shared.leader import LOCK_IDLE_SECONDS
+from shared.leader import LOCK_IDLE_SECONDS, end
 
 LOOK_SECONDS = 0.5
 SPACE = 0x54454C45
@@ -59,7 +59,7 @@ class Ownership:
         try:
             await connection.execute(_JOIN, SPACE, _MEMBER)
             while True:
-                members = max(1, await asyncio.wait_for(connection.fetchval(_MEMBERS, SPACE, _MEMBER), 5))
+                members = max(1, await connection.fetchval(_MEMBERS, SPACE, _MEMBER, timeout=5))
                 share = -(-len(UNITS) // members)
                 surplus = sorted(held)[share:]
                 if surplus:
@@ -100,12 +100,11 @@ class Ownership:
         for unit in free:
             if len(held) + len(taken) >= share:
                 break
-            if await asyncio.wait_for(connection.fetchval(_TRY, SPACE, unit), 5):
+            if await connection.fetchval(_TRY, SPACE, unit, timeout=5):
                 taken.add(unit)
         return taken
 
 
 async def _end(reading: asyncio.Task[None] | None) -> None:
     if reading is not None:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await end(reading)

@@ -34,6 +34,7 @@ from shared.bus import StreamError
 from shared.database import Tx, is_outage
 from shared.errors import Unavailable
 from shared.feed import Feed, Message
+from shared.leader import end
 from shared.runtime import Runtime
 
 ITEMS_A_TRANSACTION = 1_000
@@ -42,7 +43,7 @@ MESSAGES_AHEAD = 8
 """Of each unit, of at most a megabyte each."""
 SEEN_A_UNIT = 32_768
 """Some minutes of spans at full speed; exporters try again within one."""
-PURGE_SECONDS = 2.0
+PURGE_SECONDS = 0.5
 COMMIT_TRIES = 20
 
 STREAM_ITEMS = prometheus_client.Counter(
@@ -133,9 +134,7 @@ class StreamWorker:
                 for task in done:
                     task.result()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end(*tasks)
                 self._states.own(())
 
     async def _take_over(self, units: frozenset[int]) -> None:
@@ -151,7 +150,8 @@ class StreamWorker:
         self._seen = {unit: Seen() for unit in units}
         for unit, chunk, keys in chunks:
             self._seen[unit].stored(chunk, keys)
-        self._purged = dict(self._positions)
+        # Whoever owned them before may have been killed between the two.
+        self._purged = {}
         self._states.own(units - {INTAKE})
 
     @staticmethod
@@ -165,7 +165,8 @@ class StreamWorker:
         while True:
             if not waiting:
                 with suppress(asyncio.TimeoutError):
-                    unit, messages = await asyncio.wait_for(queue.get(), SAVE_SECONDS)
+                    async with asyncio.timeout(SAVE_SECONDS):
+                        unit, messages = await queue.get()
                     waiting.extend((unit, message) for message in messages)
             while not queue.empty() and len(waiting) < ITEMS_A_TRANSACTION:
                 unit, messages = queue.get_nowait()
