@@ -70,7 +70,7 @@ def traces(
     scope = holder.scope_spans.add()
     for name, given in spans:
         trace_id, span_id = ids(name.partition("/")[0])[0], ids(name)[1]
-        span = scope.spans.add(trace_id=trace_id, span_id=span_id, name=name, kind=kind, end_time_unix_nano=AT)  # type: ignore[arg-type]
+        span = scope.spans.add(trace_id=trace_id, span_id=span_id, name=name, kind=kind, end_time_unix_nano=AT)
         span.attributes.extend(attributes(given))
     return request
 
