@@ -35,7 +35,7 @@ async def streaming(postgres: TestServer, nats_server: Nats) -> AsyncIterator[Ha
         yield detection
 
 
-# -- NATS ---------------------------------------------------------------------------------------------------------------
+# -- NATS --------------------------------------------------------------------------------------------------------------
 
 
 async def publish(nats_server: Nats, subject: str, *bodies: Any) -> None:
@@ -102,7 +102,7 @@ async def test_the_user_of_programs_may_do_nothing_else(nats_server: Nats) -> No
         await connection.close()
 
 
-# -- sessions -----------------------------------------------------------------------------------------------------------
+# -- sessions ----------------------------------------------------------------------------------------------------------
 
 
 class Counting:
