@@ -26,6 +26,7 @@ from services.detection.domain.verdict import Block
 from services.detection.store import activity, assets, containments, generation, rules
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
+from services.detection.stream.sessions import Observations, SessionStates
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
@@ -41,26 +42,40 @@ EXPECTING_AT_MOST = 16
 """Requests that wait for an asset at once: some 160 looks a second, of a millisecond each on a pool of 8."""
 WAIT_AGAIN_SECONDS = 5.0
 SHARE_SECONDS = 1.0
+NAMED_SECONDS = 5.0
 
 
 class Live:
     """One replica's memory."""
 
     def __init__(
-        self, db: Database, key: bytes, *, assets: int, subjects: int, folding: timedelta, asset_wait: timedelta
+        self,
+        db: Database,
+        key: bytes,
+        *,
+        states: SessionStates,
+        observations: Observations,
+        assets: int,
+        subjects: int,
+        folding: timedelta,
+        asset_wait: timedelta,
     ) -> None:
         self._db = db
         self._asset_wait_seconds = asset_wait.total_seconds()
-        self._folding = folding
+        self.folding = folding
         self._unrecorded: deque[tuple[list[Sighting], asyncio.Future[None]]] = deque()
         self._recording: asyncio.Task[None] | None = None
         self._alert_changed = asyncio.Event()
         self.key = key
         """Keys digests of content and hashes of registered prompts."""
         self.sessions = Sessions(subjects)
+        self.states = states
+        """What trackers know of the sessions that this process owns."""
+        self.observations = observations
         self._rules_at = self._containments_at = 0
         self._detector: Detector | None = None
         self._containments: dict[tuple[str, str, str | None], Containment] = {}
+        self._named: OrderedDict[tuple[frozenset[str] | None, str], tuple[float, UUID | None]] = OrderedDict()
         self._assets: OrderedDict[UUID, tuple[float, Watched | None, PromptIndex | None]] = OrderedDict()
         self._waited_for: OrderedDict[UUID, float] = OrderedDict()
         self._expecting = 0
@@ -169,7 +184,7 @@ class Live:
 
     async def _record(self, sightings: list[Sighting]) -> None:
         async with self._db.begin() as tx:
-            await raise_alerts(tx, sightings, self._folding)
+            await raise_alerts(tx, sightings, self.folding)
 
     async def know(self, subjects: list[Subject]) -> None:
         """Fetch the shared sums of subjects that this replica has not seen lately."""
@@ -232,6 +247,33 @@ class Live:
     def _known_to(self, caller: Caller, asset_id: UUID) -> bool:
         known = self._assets.get(asset_id)
         return known is not None and known[1] is not None and caller.sees(known[1].asset.owner_team)
+
+    async def named(self, caller: Caller, names: Collection[str]) -> dict[str, UUID]:
+        """The assets of these names, where the caller may see one alone; as they were at most NAMED_SECONDS ago."""
+        now = time.monotonic()
+        found: dict[str, UUID] = {}
+        missing: list[str] = []
+        for name in names:
+            known = self._named.get((caller.teams, name))
+            if known is None or now - known[0] >= NAMED_SECONDS:
+                missing.append(name)
+            elif known[1] is not None:
+                found[name] = known[1]
+        if missing:
+            async with self._db.read() as tx:
+                fresh = await assets.named(tx, caller, missing)
+            found |= fresh
+            for name in missing:
+                self._named[caller.teams, name] = (now, fresh.get(name))
+                self._named.move_to_end((caller.teams, name))
+            while len(self._named) > self._capacity:
+                self._named.popitem(last=False)
+        return found
+
+    async def visible(self, caller: Caller, asset_id: UUID) -> bool:
+        """Whether the caller may know of an asset; `expect` first, it may be new."""
+        watched, _ = await self.asset(asset_id)
+        return watched is not None and caller.sees(watched.asset.owner_team)
 
     async def asset(self, asset_id: UUID) -> tuple[Watched | None, PromptIndex | None]:
         """The asset as it was at most ASSET_SECONDS ago, and its prompts ready to be looked for."""

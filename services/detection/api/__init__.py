@@ -1,5 +1,13 @@
 """HTTP in, HTTP out."""
 
-from services.detection.api import alerts, containments, inspections, rules, telemetry
+from services.detection.api import alerts, containments, inspections, otlp, rules, telemetry
 
-ROUTERS = (inspections.router, rules.router, alerts.router, containments.router, telemetry.router)
+ROUTERS = (
+    inspections.router,
+    rules.router,
+    alerts.router,
+    containments.router,
+    telemetry.router,
+    otlp.traces_router,
+    otlp.logs_router,
+)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.detection.api.bodies import Message, NewInspection
 from services.detection.application.inspections import Judged
+from services.detection.bodies import Message, NewInspection
 from services.detection.domain.interaction import Interaction, redacted, redacted_arguments
 from services.detection.domain.verdict import Block, Finding
 from shared import problems
@@ -87,7 +87,9 @@ class InspectionView(Out):
     score: float
     findings: list[FindingView]
     redacted_content: str | None = Field(default=None, description="The content to pass on when decision is redact.")
-    redacted_messages: list[str | None] | None = Field(default=None, description="The same for messages, in order.")
+    redacted_messages: list[str | None] | None = Field(
+        default=None, description="The same for messages, in order; with `openai` the request's, then the choices'."
+    )
     redacted_arguments: dict[str, Any] | None = Field(default=None, description="The same for a tool's arguments.")
     blocked: BlockView | None = None
     elapsed_ms: float
@@ -122,10 +124,8 @@ def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction
     texts = {one.field: redacted(one, judged.redactions.get(one.field, ())) for one in interaction.segments}
     if asked.content is not None:
         view.redacted_content = texts.get("/content", asked.content)
-    if asked.messages is not None:
-        view.redacted_messages = [
-            _message(message, f"/messages/{at}", texts) for at, message in enumerate(asked.messages)
-        ]
+    if asked.messages is not None or asked.openai is not None:
+        view.redacted_messages = [_message(message, field, texts) for field, message in asked.chat()]
     if asked.tool is not None:
         for segment in interaction.segments:
             if segment.field == "/tool/arguments":
@@ -136,5 +136,6 @@ def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction
 def _message(message: Message, field: str, texts: dict[str, str]) -> str | None:
     if isinstance(message.content, list):
         parts = enumerate(message.content)
-        return "\n".join(texts.get(f"{field}/content/{at}/text", part.text) for at, part in parts)
+        said = ((f"{field}/content/{at}/text", part.text) for at, part in parts if part.text is not None)
+        return "\n".join(texts.get(place, text) for place, text in said)
     return texts.get(f"{field}/content", message.content or "") if message.content is not None else None

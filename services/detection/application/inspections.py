@@ -25,6 +25,7 @@ from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
 from services.detection.domain.verdict import Block, Finding, decide, weigh
 from services.detection.live import Live
+from services.detection.stream.sessions import load_or_go_on
 from shared import telemetry
 from shared.auth import Caller
 from shared.contracts.detection import Decision, Direction, Verdict
@@ -86,6 +87,8 @@ async def prepare(interactions: Sequence[Interaction], caller: Caller, memory: L
     """Fetch what these need and this replica does not have, in one go: recent assets, and sums of sessions."""
     await memory.expect(caller, {one.asset_id for one in interactions if one.asset_id is not None})
     await memory.know([subject for one in interactions for subject in _counted(one)])
+    if memory.states.tracker is not None:
+        await load_or_go_on(memory.states, interactions)
 
 
 async def inspect(
@@ -96,6 +99,7 @@ async def inspect(
     inspection_id: UUID | None = None,
     now: datetime | None = None,
     traceparent: str | None = None,
+    inline: bool = True,
 ) -> Judged:
     """Look at one interaction; call `prepare` first. Its tokens and calls are counted.
 
@@ -103,6 +107,7 @@ async def inspect(
         caller: whose reach decides which assets there are; alerts are reported by its subject.
         inspection_id: given where the same interaction may come twice and must be known by one id.
         traceparent: of the application's own span; None is the current request's.
+        inline: it came with a request that waits for the answer; the owner of its session is told, if that is not us.
 
     Raises:
         NoSuchAsset: the asset is not the caller's to know of.
@@ -122,26 +127,80 @@ async def inspect(
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
     # A long text takes tens of milliseconds, in which nobody else should wait.
     inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
-    verdict, score = weigh(inspected.findings)
+    findings = inspected.findings
+    states = memory.states
+    if interaction.session_id is not None and (states.tracker is not None or not inline):
+        if states.of(interaction) is not None:
+            findings += tuple(
+                states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+            )  # fmt: skip
+        elif inline:
+            memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
+    verdict, score = weigh(findings)
     team = asset.owner_team if asset is not None else team_of(caller)
     block = memory.block_of(
         asset_id=asset_id, session_id=interaction.session_id, actor=interaction.actor, team=team, now=now
     )
     if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
         block = Block(f"the asset is {asset.lifecycle.value}", None, "asset", str(asset.asset_id))
-    decision = decide(inspected.findings, mode) if block is None else Decision.BLOCK
+    decision = decide(findings, mode) if block is None else Decision.BLOCK
     inspection_id = inspection_id or uuid_utils.uuid7()
+    traceparent = traceparent or telemetry.traceparent()
+    sightings = _sightings(
+        findings, interaction, verdict, decision, inspection_id, team, caller, memory, now, traceparent
+    )  # fmt: skip
+    INSPECTIONS.labels(interaction.direction.value, verdict.value, decision.value).inc()
+    elapsed = time.perf_counter() - started
+    INSPECTION_SECONDS.observe(elapsed)
+    return Judged(
+        inspection_id, verdict, decision, score, findings, inspected.redactions, block, sightings, elapsed
+    )  # fmt: skip
+
+
+async def observe(
+    interaction: Interaction,
+    caller: Caller,
+    memory: Live,
+    *,
+    inspection_id: UUID,
+    now: datetime,
+    traceparent: str | None,
+) -> list[Sighting]:
+    """Show the trackers an interaction that was inspected where it came in; what is worth a person only now."""
+    watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
+    asset = watched.asset if watched is not None else None
+    inspected = memory.detector.inspect(interaction, now=now, asset=asset)
+    found = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+    verdict, _score = weigh(found)
+    mode = watched.mode if watched is not None else Mode.ENFORCE
+    decision = decide(found, mode)
+    team = asset.owner_team if asset is not None else interaction.team
+    return _sightings(found, interaction, verdict, decision, inspection_id, team, caller, memory, now, traceparent)
+
+
+def _sightings(
+    findings: Sequence[Finding],
+    interaction: Interaction,
+    verdict: Verdict,
+    decision: Decision,
+    inspection_id: UUID,
+    team: str,
+    caller: Caller,
+    memory: Live,
+    now: datetime,
+    traceparent: str | None,
+) -> list[Sighting]:
     by_field = {segment.field: segment for segment in interaction.segments}
-    sightings = []
-    for finding in worth_a_person(inspected.findings):
+    found = []
+    for finding in worth_a_person(findings):
         segment = by_field.get(finding.evidence.field)
-        sightings.append(
+        found.append(
             Sighting(
                 finding=finding,
                 verdict=verdict,
                 decision=decision,
                 inspection_id=inspection_id,
-                asset_id=asset_id,
+                asset_id=interaction.asset_id,
                 owner_team=team,
                 reported_by=caller.subject,
                 session_id=interaction.session_id,
@@ -150,15 +209,10 @@ async def inspect(
                 direction=segment.direction if segment is not None else interaction.direction,
                 digest=digest(memory.key, segment.text) if segment is not None else "",
                 at=now,
-                traceparent=traceparent or telemetry.traceparent(),
+                traceparent=traceparent,
             )
         )
-    INSPECTIONS.labels(interaction.direction.value, verdict.value, decision.value).inc()
-    elapsed = time.perf_counter() - started
-    INSPECTION_SECONDS.observe(elapsed)
-    return Judged(
-        inspection_id, verdict, decision, score, inspected.findings, inspected.redactions, block, sightings, elapsed
-    )  # fmt: skip
+    return found
 
 
 def _counted(interaction: Interaction) -> list[Subject]:

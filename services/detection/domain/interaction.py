@@ -42,7 +42,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """What passed between people, models and tools, as far as it was sent to us."""
+    """What passed between people, models and tools, as far as it was sent to us.
+
+    `counts` is False for a part of what was counted already: it adds to no rate.
+    """
 
     direction: Direction
     segments: tuple[Segment, ...]
@@ -54,6 +57,7 @@ class Interaction:
     tokens: int = 0
     cost_usd: float = 0.0
     team: str = ""
+    counts: bool = True
 
     @property
     def size(self) -> int:
@@ -73,6 +77,8 @@ class Interaction:
     def amounts(self) -> dict[Metric, float]:
         """What it adds to rates."""
         amounts: dict[Metric, float] = {}
+        if not self.counts:
+            return amounts
         if self.direction is Direction.TOOL_CALL:
             amounts[Metric.TOOL_CALLS_PER_MINUTE] = 1.0
         if self.direction is Direction.INPUT:
