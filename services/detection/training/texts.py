@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 DIRECTORY = Path(__file__).parent / "text"
+_SAME = frozenset({"name", "acro", "model", "maker", "corp", "person", "place", "char"})
+"""Slots that stand for one thing throughout a text."""
 _SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 
@@ -47,9 +49,14 @@ class Family:
     def drawn(self, at: int, chance: random.Random) -> Text:
         """The text of that number with its slots filled."""
 
+        same: dict[str, str] = {}
+
         def fill(match: re.Match[str]) -> str:
             name = match.group(1)
-            return match.group()[0] if name is None else chance.choice(self.slots[name])
+            if name is None:
+                return match.group()[0]
+            value = chance.choice(self.slots[name])
+            return same.setdefault(name, value) if name in _SAME else value
 
         text = _SLOT.sub(fill, self.texts[at]).strip()
         # A value may bring slots of its own, one level deep.

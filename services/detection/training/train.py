@@ -180,17 +180,17 @@ def unseen_of(
     others = [row for row in rows if row.source not in fold]
     attacks = corpora.unlike([row for row in others if row.attack], [row for row in held if row.attack])
     kept = [row for row in others if not row.attack] + attacks
-    examples = [one for one in own if one.attack or not _belongs(one.origin, mine)]
+    examples = [one for one in own if one.attack or not belongs(one.origin, mine)]
     head = head_of([*examples, *outside_examples(kept, channel)], channel)
     ours = [
         Row(one.text, "benign", "", "", True)
         for one in drawn
-        if not one.attack and _belongs(one.origin, mine) and (channel == "input" or one.channel in _IN_DOCUMENTS)
+        if not one.attack and belongs(one.origin, mine) and (channel == "input" or one.channel in _IN_DOCUMENTS)
     ]
     return head, [*(row for row in held if harmless_for(row, channel)), *ours]
 
 
-def _belongs(origin: str, fold: int) -> bool:
+def belongs(origin: str, fold: int) -> bool:
     return zlib.crc32(origin.encode()) % len(FOLDS) == fold
 
 
