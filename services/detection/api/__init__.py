@@ -1,5 +1,24 @@
 """HTTP in, HTTP out."""
 
-from services.detection.api import alerts, containments, inspections, rules, telemetry
+from services.detection.api import (
+    alerts,
+    containments,
+    inspections,
+    performance,
+    proposals,
+    rules,
+    suppressions,
+    telemetry,
+)
 
-ROUTERS = (inspections.router, rules.router, alerts.router, containments.router, telemetry.router)
+# Of two that match a path the first answers: fixed names come before what stands for any id.
+ROUTERS = (
+    inspections.router,
+    performance.router,
+    proposals.router,
+    rules.router,
+    suppressions.router,
+    alerts.router,
+    containments.router,
+    telemetry.router,
+)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
@@ -18,12 +19,14 @@ import prometheus_client
 import uuid_utils.compat as uuid_utils
 
 from services.detection.application.alerts import Sighting, worth_a_person
-from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.assets import FailMode, Mode, NoSuchAsset
+from services.detection.domain.detector import Inspected
 from services.detection.domain.evidence import Sensitive, digest
 from services.detection.domain.interaction import Interaction, check_size
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
-from services.detection.domain.verdict import Block, Finding, decide, weigh
+from services.detection.domain.suppressions import suppressed
+from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
 from services.detection.live import Live
 from shared import telemetry
 from shared.auth import Caller
@@ -37,11 +40,27 @@ INSPECTIONS = prometheus_client.Counter(
     "Interactions inspected, by what was held of them and done.",
     ["direction", "verdict", "decision"],
 )
+DEGRADED = prometheus_client.Counter(
+    "colonnade_detection_degraded_total",
+    "Interactions that could not be looked at in full, by what was missing and how their asset fails.",
+    ["reason", "fail_mode"],
+)
 INSPECTION_SECONDS = prometheus_client.Histogram(
     "colonnade_detection_inspection_seconds",
     "Time from the parsed request to the verdict, in seconds; raising alerts comes on top.",
     buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
 )
+
+
+class Degradation(StrEnum):
+    """Why an interaction was not looked at in full.
+
+    `state_unavailable`: what its session, actor and asset did elsewhere is not known, so that rates count too little.
+    `deadline_exceeded`: the detectors took too long, or none was free; they held nothing of it.
+    """
+
+    STATE_UNAVAILABLE = "state_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,7 @@ class Judged:
         decision: what is to be done, by the asset's mode and by containments.
         redactions: spans that must not pass, by segment field.
         block: why nothing of this passes, whatever it says.
+        degraded: what the detectors could not do; with `fail_mode` closed it is blocked for that.
         sightings: what is worth a person, not yet recorded.
     """
 
@@ -65,6 +85,8 @@ class Judged:
     block: Block | None
     sightings: list[Sighting]
     elapsed_seconds: float
+    degraded: tuple[Degradation, ...] = ()
+    fail_mode: FailMode = FailMode.OPEN
 
 
 def team_of(caller: Caller) -> str:
@@ -116,24 +138,52 @@ async def inspect(
         detail = f"there is no asset {asset_id}"
         raise NoSuchAsset(detail, errors=[{"field": "/asset_id", "message": detail}])
     asset = watched.asset if watched is not None else None
-    mode = watched.mode if watched is not None else Mode.ENFORCE
+    handling = watched.handling(memory.handling) if watched is not None else memory.handling
     check_size(interaction)
     measured = _measure(interaction, memory, now)
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
-    # A long text takes tens of milliseconds, in which nobody else should wait.
-    inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
-    verdict, score = weigh(inspected.findings)
     team = asset.owner_team if asset is not None else team_of(caller)
+    degraded = []
+    if measured is not None and not memory.state_available:
+        degraded.append(Degradation.STATE_UNAVAILABLE)
+    generation = memory.rules_at
+    try:
+        # A long text takes tens of milliseconds, in which nobody else should wait.
+        seen = (
+            await asyncio.wait_for(asyncio.to_thread(look), memory.deadline_seconds)
+            if interaction.size > LONG_TEXT
+            else look()
+        )
+    except asyncio.TimeoutError:
+        degraded.append(Degradation.DEADLINE_EXCEEDED)
+        seen = Inspected((), {})
+    findings = seen.findings
+    if standing := memory.suppressions_of(findings, team):
+        again = memory.detector
+        findings = suppressed(
+            findings, interaction, team, now, standing, partial(digest, memory.key),
+            lambda rest: again.inspect(rest, now=now, asset=asset, prompts=prompts).findings,
+        )  # fmt: skip
+    verdict, score = weigh(findings, handling.profile)
+    if Degradation.DEADLINE_EXCEEDED not in degraded:
+        memory.tally.count(
+            interaction, findings, verdict, generation=generation, asset_type=asset.asset_type if asset else None,
+            asset_id=memory.named(asset_id), at=now.timestamp(),
+        )  # fmt: skip
     block = memory.block_of(
         asset_id=asset_id, session_id=interaction.session_id, actor=interaction.actor, team=team, now=now
     )
-    if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
+    enforced = handling.mode is Mode.ENFORCE
+    if block is None and enforced and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
         block = Block(f"the asset is {asset.lifecycle.value}", None, "asset", str(asset.asset_id))
-    decision = decide(inspected.findings, mode) if block is None else Decision.BLOCK
+    if block is None and enforced and degraded and handling.fail_mode is FailMode.CLOSED:
+        target = ("asset", str(asset_id)) if asset_id is not None else ("", "")
+        block = Block(f"it could not be looked at in full ({', '.join(degraded)}) and fails closed", None, *target)
+    decision = decide(findings, handling.mode, handling.profile) if block is None else Decision.BLOCK
     inspection_id = inspection_id or uuid_utils.uuid7()
     by_field = {segment.field: segment for segment in interaction.segments}
     sightings = []
-    for finding in worth_a_person(inspected.findings):
+    for finding in worth_a_person(findings, THRESHOLDS[handling.profile].flag_at):
         segment = by_field.get(finding.evidence.field)
         sightings.append(
             Sighting(
@@ -153,12 +203,26 @@ async def inspect(
                 traceparent=traceparent or telemetry.traceparent(),
             )
         )
+    for reason in degraded:
+        DEGRADED.labels(reason.value, handling.fail_mode.value).inc()
     INSPECTIONS.labels(interaction.direction.value, verdict.value, decision.value).inc()
     elapsed = time.perf_counter() - started
     INSPECTION_SECONDS.observe(elapsed)
     return Judged(
-        inspection_id, verdict, decision, score, inspected.findings, inspected.redactions, block, sightings, elapsed
+        inspection_id, verdict, decision, score, findings, _redactions(seen, findings), block, sightings, elapsed,
+        tuple(degraded), handling.fail_mode,
     )  # fmt: skip
+
+
+def _redactions(seen: Inspected, findings: Sequence[Finding]) -> Mapping[str, tuple[Sensitive, ...]]:
+    """What must not pass, without what is suppressed there."""
+    let_pass = {(one.evidence.field, one.rule_id) for one in findings if one.suppressed_by is not None}
+    if not let_pass:
+        return seen.redactions
+    return {
+        field: tuple(span for span in spans if (field, span.label) not in let_pass)
+        for field, spans in seen.redactions.items()
+    }
 
 
 def _counted(interaction: Interaction) -> list[Subject]:

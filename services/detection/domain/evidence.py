@@ -28,6 +28,27 @@ def placeholder(label: str) -> str:
     return f"[{label.upper()}]"
 
 
+class Placeholders:
+    """Names for what is taken out of an interaction: `[EMAIL_ADDRESS_1]`, and `_1` again for the same value.
+
+    So the text still says who wrote to whom, and a model can answer with a name that can be put back.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, dict[str, int]] = {}
+
+    def of(self, label: str, value: str) -> str:
+        known = self._numbers.setdefault(label, {})
+        number = known.setdefault(_same(value), len(known) + 1)
+        return f"[{label.upper()}_{number}]"
+
+
+def _same(value: str) -> str:
+    """Equal for ways to write one value: case, and how digits are grouped."""
+    value = value.casefold().strip()
+    return value if any(one.isalpha() for one in value) else re.sub(r"[\s.()\-/]", "", value)
+
+
 def merge(spans: Iterable[Sensitive]) -> list[Sensitive]:
     """The spans in order, overlapping ones joined under the label of the longer."""
     merged: list[Sensitive] = []
@@ -41,12 +62,13 @@ def merge(spans: Iterable[Sensitive]) -> list[Sensitive]:
     return merged
 
 
-def redact(text: str, spans: Iterable[Sensitive]) -> str:
-    """The text with each span replaced by its placeholder."""
+def redact(text: str, spans: Iterable[Sensitive], names: Placeholders | None = None) -> str:
+    """The text with each span replaced by its placeholder, or by what `names` calls its value."""
     pieces: list[str] = []
     last = 0
     for span in merge(spans):
-        pieces += (text[last : span.start], placeholder(span.label))
+        shown = placeholder(span.label) if names is None else names.of(span.label, text[span.start : span.end])
+        pieces += (text[last : span.start], shown)
         last = span.end
     return "".join(pieces) + text[last:]
 

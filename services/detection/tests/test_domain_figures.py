@@ -13,7 +13,7 @@ from services.detection import pack
 from services.detection.domain import validators, verdict
 from services.detection.domain.assets import Asset, Mode
 from services.detection.domain.detector import Detector, Loaded
-from services.detection.domain.evidence import Sensitive
+from services.detection.domain.evidence import Placeholders, Sensitive
 from services.detection.domain.interaction import (
     ContentTooLarge,
     Interaction,
@@ -276,8 +276,9 @@ def test_arguments_are_redacted_in_place() -> None:
     assert segment is not None
     leaf = segment.leaves[0]
     assert segment.text[leaf.start : leaf.end] == "anna@posteo.de"
-    redacted = redacted_arguments(arguments, segment, [Sensitive(leaf.start, leaf.end, "email_address")])
-    assert redacted == {"to": ["[EMAIL_ADDRESS]", 3], "note": {"text": "hi"}, "n": None}
+    spans = [Sensitive(leaf.start, leaf.end, "email_address")]
+    redacted = redacted_arguments(arguments, segment, spans, Placeholders())
+    assert redacted == {"to": ["[EMAIL_ADDRESS_1]", 3], "note": {"text": "hi"}, "n": None}
 
 
 def test_more_than_detectors_read_is_refused() -> None:
