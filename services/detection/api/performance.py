@@ -91,11 +91,11 @@ class PerformanceOfRule(Out):
 @router.get("/performance", response_model=PageOf[PerformanceView])
 @requires("detection:read")
 async def list_performance(page: Page, work: Work, days: Days = 30, sort: Sort = "rule_id") -> Response:
-    """What each rule's present version did; `sort=-false` shows the noisiest first. Without a value comes last."""
+    """What the present version of each running rule did; `sort=-false` is the noisiest first, unknown values last."""
     since = datetime.now(UTC) - timedelta(days=days)
 
     async def read(tx: Tx) -> list[tuple[StoredRule, Record]]:
-        listed = {one.rule.id: one for one in await rules.readable(tx, work.caller)}
+        listed = {one.rule.id: one for one in await rules.running(tx, work.caller)}
         known = await performance.records(tx, work.caller, list(listed), since)
         return [(listed[one.rule_id], one) for one in known if one.version == listed[one.rule_id].version]
 

@@ -86,10 +86,11 @@ async def get(tx: Tx, caller: Caller, rule_id: str, *, lock: bool = False) -> St
     return None if row is None else _stored(row)
 
 
-async def readable(tx: Tx, caller: Caller) -> list[StoredRule]:
-    """All rules that the caller may read; one of a later release that cannot be read is left out."""
+async def running(tx: Tx, caller: Caller) -> list[StoredRule]:
+    """All rules that run and that the caller may read; one of a later release that cannot be read is left out."""
+    query = sa.select(rule_table).where(_readable(caller), rule_table.c.status != Status.DEPRECATED.value)
     found = []
-    for row in await tx.execute(sa.select(rule_table).where(_readable(caller)).order_by(rule_table.c.rule_id)):
+    for row in await tx.execute(query.order_by(rule_table.c.rule_id)):
         try:
             found.append(_stored(row))
         except ValidationError:
