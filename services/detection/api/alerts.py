@@ -36,6 +36,9 @@ HEARTBEAT_SECONDS = 10.0
 
 Status = Literal["open", "disposed"]
 
+BY_ID = "/{alert_id:uuid}"
+"""Only ids: a name such as `suppressions` is another resource, whose methods are its own."""
+
 
 class AlertView(AlertSnapshot, Out):
     """An alert as it stands."""
@@ -160,7 +163,7 @@ async def _events(
             return
 
 
-@router.get("/{alert_id}", response_model=AlertView)
+@router.get(BY_ID, response_model=AlertView)
 @requires("detection:read")
 async def get_alert(alert_id: UUID, work: Work) -> Response:
     """One alert."""
@@ -170,7 +173,7 @@ async def get_alert(alert_id: UUID, work: Work) -> Response:
     return reply(AlertView.of(row), etag=row.version)
 
 
-@router.patch("/{alert_id}", response_model=AlertView)
+@router.patch(BY_ID, response_model=AlertView)
 @requires("incidents:write")
 async def judge_alert(alert_id: UUID, body: Judgement, if_match: IfMatch, work: Work) -> Response:
     """Say what an alert was. False positives stop weighing on the asset's risk, and put a noisy rule back in shadow."""

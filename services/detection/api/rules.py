@@ -243,7 +243,9 @@ async def test_rule(body: RuleTrial, work: Work) -> Response:
     return reply(TrialView(results=results, benign_texts=texts))
 
 
-@router.get("/{rule_id}", response_model=OneRuleView, responses=_SIGMA)
+@router.get(
+    "/{rule_id}", response_model=OneRuleView, responses=_SIGMA | {409: {"description": "It has no form in Sigma."}}
+)
 @requires("detection:read")
 async def get_rule(rule_id: str, work: Work, format: Format = "colonnade") -> Response:
     """One rule, with the attacks it was made for; as Sigma, 409 when Sigma cannot say it."""
