@@ -19,12 +19,13 @@ import prometheus_client
 import uuid_utils.compat as uuid_utils
 
 from services.detection.application.alerts import Sighting, worth_a_person
-from services.detection.domain.assets import FailMode, Mode, NoSuchAsset
+from services.detection.domain.assets import Asset, FailMode, Mode, NoSuchAsset
 from services.detection.domain.detector import Inspected
 from services.detection.domain.evidence import Sensitive, digest
 from services.detection.domain.interaction import Interaction, check_size
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
+from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.suppressions import suppressed
 from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
 from services.detection.live import Live
@@ -157,13 +158,7 @@ async def inspect(
     except asyncio.TimeoutError:
         degraded.append(Degradation.DEADLINE_EXCEEDED)
         seen = Inspected((), {})
-    findings = seen.findings
-    if standing := memory.suppressions_of(findings, team):
-        again = memory.detector
-        findings = suppressed(
-            findings, interaction, team, now, standing, partial(digest, memory.key),
-            lambda rest: again.inspect(rest, now=now, asset=asset, prompts=prompts).findings,
-        )  # fmt: skip
+    findings = _marked(seen.findings, interaction, team, asset, prompts, memory, now)
     verdict, score = weigh(findings, handling.profile)
     if Degradation.DEADLINE_EXCEEDED not in degraded:
         memory.tally.count(
@@ -212,6 +207,25 @@ async def inspect(
         inspection_id, verdict, decision, score, findings, _redactions(seen, findings), block, sightings, elapsed,
         tuple(degraded), handling.fail_mode,
     )  # fmt: skip
+
+
+def _marked(
+    findings: tuple[Finding, ...],
+    interaction: Interaction,
+    team: str,
+    asset: Asset | None,
+    prompts: PromptIndex | None,
+    memory: Live,
+    now: datetime,
+) -> tuple[Finding, ...]:
+    """The findings, those marked that a suppression holds for."""
+    standing = memory.suppressions_of(findings, team)
+    if not standing:
+        return findings
+    look = partial(memory.detector.inspect, now=now, asset=asset, prompts=prompts)
+    return suppressed(
+        findings, interaction, team, now, standing, partial(digest, memory.key), lambda rest: look(rest).findings
+    )
 
 
 def _redactions(seen: Inspected, findings: Sequence[Finding]) -> Mapping[str, tuple[Sensitive, ...]]:

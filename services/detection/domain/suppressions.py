@@ -105,17 +105,22 @@ def suppressed(
     """
     in_force = list(standing)
     by_field = {segment.field: segment for segment in interaction.segments}
-    left: dict[tuple[str, str], set[str]] = {}
+    seen: dict[tuple[str, str], set[str]] = {}
+
+    def rules_in(segment: Segment, text: str) -> set[str]:
+        key = (segment.field, text)
+        if key not in seen:
+            seen[key] = {
+                one.rule_id for one in look(replace(interaction, segments=(replace(segment, text=text, leaves=()),)))
+            }
+        return seen[key]
 
     def gone(finding: Finding, segment: Segment, pattern: str) -> bool:
-        key = (segment.field, pattern)
-        if key not in left:
-            blanked = _without(segment.text, pattern)
-            if blanked == segment.text or len(left) >= _LOOKS:
-                return False
-            rest = replace(interaction, segments=(replace(segment, text=blanked, leaves=()),))
-            left[key] = {one.rule_id for one in look(rest)}
-        return finding.rule_id not in left[key]
+        blanked = _without(segment.text, pattern)
+        if blanked == segment.text or len(seen) >= _LOOKS:
+            return False
+        # What this text alone does not show, such as a session's turn, is not gone for being invisible in it.
+        return finding.rule_id in rules_in(segment, segment.text) - rules_in(segment, blanked)
 
     def holds(one: Suppression, finding: Finding) -> bool:
         if not one.concerns(finding, interaction, team, now):
