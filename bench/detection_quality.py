@@ -119,11 +119,12 @@ def summary(counted: dict[tuple[str, str], list[int]]) -> None:
     harmless = [hits for (label, source), hits in counted.items() if label in LABELS[3:5] and source != "gitleaks-fps"]
     for at, part in enumerate(PARTS):
         found, missed = sum(one[at] for one in attacks), sum(one[-1] - one[at] for one in attacks)
-        wrong, texts_ = sum(one[at] for one in harmless), sum(one[-1] for one in harmless)
+        wrong, others = sum(one[at] for one in harmless), sum(one[-1] for one in harmless)
         macro = sum(one[at] / one[-1] for one in attacks if one[-1] >= 10) / sum(one[-1] >= 10 for one in attacks)
         print(
             f"{part:<20} all attacks: recall {found / (found + missed):.3f} pooled, {macro:.3f} macro; "
-            f"false positives {wrong / texts_:.4f} ({wrong} of {texts_}); F1 {2 * found / (2 * found + missed + wrong):.3f}"
+            f"false positives {wrong / others:.4f} ({wrong} of {others}); "
+            f"F1 {2 * found / (2 * found + missed + wrong):.3f}"
         )
 
 

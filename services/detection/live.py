@@ -1,8 +1,9 @@
 """What a replica keeps in memory so that an ordinary inspection touches no database.
 
-Rules and containments are reloaded when their generation moves: a trigger notifies every replica, and each looks twice
-a second in case a notification was lost. Assets are read on first use and again when they are older than ASSET_SECONDS;
-with the database away the last known ones go on being used. Activity is counted here and shared once a second.
+Rules, containments and suppressions are reloaded when their generation moves: a trigger notifies every replica, and
+each looks twice a second in case a notification was lost. Assets are read on first use and again when they are older
+than ASSET_SECONDS; with the database away the last known ones go on being used. Activity, and what rules did, is
+counted here and shared once a second.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from uuid import UUID
 
 from services.detection import pack
 from services.detection.application.alerts import Sighting, raise_alerts
+from services.detection.domain.assets import Handling
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.sessions import Sessions, Subject
 from services.detection.domain.similarity import PromptIndex
-from services.detection.domain.verdict import Block
-from services.detection.store import activity, assets, containments, generation, rules
+from services.detection.domain.suppressions import Suppression
+from services.detection.domain.tally import Tally
+from services.detection.domain.verdict import Block, Finding
+from services.detection.store import activity, assets, containments, generation, rules, suppressions, tally
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
 from services.detection.stream.sessions import Observations, SessionStates
@@ -59,6 +63,8 @@ class Live:
         subjects: int,
         folding: timedelta,
         asset_wait: timedelta,
+        handling: Handling | None = None,
+        deadline: timedelta = timedelta(seconds=2),
     ) -> None:
         self._db = db
         self._asset_wait_seconds = asset_wait.total_seconds()
@@ -72,7 +78,18 @@ class Live:
         self.states = states
         """What trackers know of the sessions that this process owns."""
         self.observations = observations
-        self._rules_at = self._containments_at = 0
+        self.handling = handling or Handling()
+        """How traffic is treated where nobody said so."""
+        self.deadline_seconds = deadline.total_seconds()
+        self.tally = Tally()
+        self.state_available = True
+        """False while what sessions did elsewhere cannot be known: the database did not answer the last time."""
+        self.rules_at = 0
+        """The generation of the rules that are in force here."""
+        self._named_assets: frozenset[UUID] = frozenset()
+        self._suppressions_at = 0
+        self._suppressions: list[Suppression] = []
+        self._containments_at = 0
         self._detector: Detector | None = None
         self._containments: dict[tuple[str, str, str | None], Containment] = {}
         self._named: OrderedDict[tuple[frozenset[str] | None, str], tuple[float, UUID | None]] = OrderedDict()
@@ -88,11 +105,15 @@ class Live:
         return self._detector
 
     async def load(self) -> None:
-        """Take over rules and containments as they are now, where they moved since the last time."""
+        """Take over rules, containments and suppressions as they are now, where they moved since the last time."""
         async with self._db.read() as tx:
-            rules_at, containments_at = await generation.current(tx)
+            current = await generation.current(tx)
+            rules_at, containments_at = current["rules"], current["containments"]
             loaded: list[Loaded] | None = None
-            if rules_at != self._rules_at:
+            if current["suppressions"] != self._suppressions_at:
+                self._suppressions = await suppressions.in_force(tx)
+                self._suppressions_at = current["suppressions"]
+            if rules_at != self.rules_at:
                 loaded, unreadable = await rules.in_force(tx)
                 if unreadable:
                     telemetry.logger().error("rules_unreadable", rules=unreadable)
@@ -102,7 +123,8 @@ class Live:
                 self._containments_at = containments_at
         if loaded is not None:
             self._detector = await asyncio.to_thread(compiled, loaded)
-            self._rules_at = rules_at
+            self._named_assets = frozenset(asset_id for one in loaded for asset_id in one.rule.scope.asset_ids)
+            self.rules_at = rules_at
 
     async def follow(self, runtime: Runtime) -> None:
         """Keep up with changes, for ever."""
@@ -115,6 +137,7 @@ class Live:
         while True:
             await asyncio.sleep(SHARE_SECONDS)
             await self.share_once()
+            await self.write_down_tally()
 
     async def share_once(self) -> None:
         """Add this replica's part to the shared sums and take over the totals."""
@@ -127,9 +150,23 @@ class Live:
                 totals = await activity.of(tx, list(unshared))
         except BaseException:
             self.sessions.give_back(unshared)
+            self.state_available = False
             raise
+        self.state_available = True
         for subject, total in totals.items():
             self.sessions.learn(subject, total)
+
+    async def write_down_tally(self) -> None:
+        """Add what was counted here to the shared figures of rules and suppressions."""
+        counted, self.tally = self.tally, Tally()
+        if not counted:
+            return
+        try:
+            async with self._db.begin() as tx:
+                await tally.add(tx, counted)
+        except BaseException:
+            self.tally.add(counted)
+            raise
 
     async def hear_alerts(self, runtime: Runtime) -> None:
         """Wake whoever waits for alerts when one changed, for ever."""
@@ -198,8 +235,10 @@ class Live:
             if not is_outage(error):
                 raise
             # Detection goes on with what this replica counts itself.
+            self.state_available = False
             telemetry.logger().warning("activity_unavailable", error=repr(error))
             return
+        self.state_available = True
         for subject, total in found.items():
             self.sessions.learn(subject, total)
 
@@ -298,6 +337,22 @@ class Live:
             self._assets.popitem(last=False)
         return watched, prompts
 
+    def suppressions_of(self, findings: Collection[Finding], team: str) -> list[Suppression]:
+        """Those in force that may be for one of these findings in a team's traffic."""
+        if not self._suppressions or not findings:
+            return []
+        rule_ids = {None, *(one.rule_id for one in findings)}
+        kinds = {None, *(one.kind for one in findings)}
+        return [
+            one
+            for one in self._suppressions
+            if one.rule_id in rule_ids and one.kind in kinds and one.team in (None, team)
+        ]
+
+    def named_in_rules(self, asset_id: UUID | None) -> UUID | None:
+        """The asset if some rule is for certain assets and this is one of them."""
+        return asset_id if asset_id in self._named_assets else None
+
     def block_of(
         self, *, asset_id: UUID | None, session_id: str | None, actor: str | None, team: str, now: datetime
     ) -> Block | None:
@@ -323,4 +378,4 @@ def compiled(loaded: list[Loaded]) -> Detector:
     )
     # The pack's own objects, so that what was read from the database can go.
     known = [Loaded(shipped[one.rule.id].rule, one.version) if one.rule.id in unchanged else one for one in loaded]
-    return Detector(known, pack.compiled(), unchanged, pack.classifier())
+    return pack.detector(known, unchanged)

@@ -14,10 +14,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from services.detection import api, events, pack
-from services.detection.application import containments, rules
+from services.detection.application import containments, rules, suppressions
+from services.detection.domain.assets import Handling
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
-from services.detection.store import activity, metadata, stream
+from services.detection.store import activity, metadata, stream, tally
 from services.detection.stream.publisher import Publisher
 from services.detection.stream.sessions import Observations, SessionStates, Tracker
 from services.detection.stream.worker import StreamWorker
@@ -47,6 +48,8 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         subjects=settings.remembered_subjects,
         folding=timedelta(minutes=settings.folding_minutes),
         asset_wait=timedelta(seconds=settings.asset_wait_seconds),
+        handling=Handling(profile=settings.default_profile, fail_mode=settings.default_fail_mode),
+        deadline=timedelta(seconds=settings.deadline_seconds),
     )
     runtime.resources["live"] = memory
     runtime.resources["publisher"] = publisher
@@ -68,6 +71,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
     yield
     try:
         await memory.share_once()
+        await memory.write_down_tally()
     except Exception as error:
         # What was counted in the last second is all that it costs.
         telemetry.logger().warning("activity_not_shared", error=repr(error))
@@ -103,15 +107,17 @@ async def tell_owners(runtime: Runtime) -> None:
 
 async def expire(runtime: Runtime) -> None:
     now = datetime.now(UTC)
-    async with runtime.db.begin() as tx:
-        await containments.expire(tx, now)
-        await rules.expire(tx, now)
+    # A transaction each: one for all would hold the generations' row while it waits for a rule that is being changed.
+    for what in (containments, rules, suppressions):
+        async with runtime.db.begin() as tx:
+            await what.expire(tx, now)
 
 
 async def forget(runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
         await activity.forget(tx, time.time())
         await stream.forget(tx)
+        await tally.forget(tx, time.time())
 
 
 SERVICE = Service(

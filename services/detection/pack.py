@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import orjson
 
 from services.detection.domain.classifier import Classifier, Head
+from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.matching import PatternSet
 from services.detection.domain.rules import Rule, parse
 
@@ -83,3 +85,10 @@ def classifier() -> Classifier:
         for name, head in described["heads"].items()
     }
     return Classifier(heads, described["bits"])
+
+
+def detector(loaded: Iterable[Loaded], unchanged: frozenset[str] | None = None) -> Detector:
+    """A detector of these rules. Those of `unchanged` are the pack's own and share its compilation; None: all are."""
+    rules = list(loaded)
+    shared = frozenset(one.rule.id for one in rules) if unchanged is None else unchanged
+    return Detector(rules, compiled(), shared, classifier())

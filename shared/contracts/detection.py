@@ -169,7 +169,8 @@ class ContainmentLifted(ContainmentEvent):
 
 
 class RuleChanged(Event):
-    """A detection rule was created, changed, disabled or expired."""
+    """A detection rule was created, proposed, changed, promoted, demoted, disabled or expired; `reason` says why where
+    somebody, or its own record, gave one."""
 
     TYPE: ClassVar[str] = "ev.detection.rule.changed.v1"
     SUBJECT: ClassVar[str] = "rule_id"
@@ -179,3 +180,4 @@ class RuleChanged(Event):
     enabled: bool
     change: str
     actor: str
+    reason: str = ""

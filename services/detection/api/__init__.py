@@ -1,10 +1,24 @@
 """HTTP in, HTTP out."""
 
-from services.detection.api import alerts, containments, inspections, otlp, rules, telemetry
+from services.detection.api import (
+    alerts,
+    containments,
+    inspections,
+    otlp,
+    performance,
+    proposals,
+    rules,
+    suppressions,
+    telemetry,
+)
 
+# Of two that match a path the first answers: fixed names come before what stands for any id.
 ROUTERS = (
     inspections.router,
+    performance.router,
+    proposals.router,
     rules.router,
+    suppressions.router,
     alerts.router,
     containments.router,
     telemetry.router,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from services.detection.application import alerts as application
 from services.detection.application.alerts import NoSuchAlert
+from services.detection.application.promotion import Limits
 from services.detection.domain import ocsf
 from services.detection.live import Live
 from services.detection.store import alerts as store
@@ -34,6 +35,9 @@ router = make_router("/v1/alerts", "alerts")
 HEARTBEAT_SECONDS = 10.0
 
 Status = Literal["open", "disposed"]
+
+BY_ID = "/{alert_id:uuid}"
+"""Only ids: a name such as `suppressions` is another resource, whose methods are its own."""
 
 
 class AlertView(AlertSnapshot, Out):
@@ -97,7 +101,7 @@ async def list_alerts(
     shown = rows[: page.limit]
     cursor = page.cursor(shown[-1].first_seen.isoformat(), shown[-1].alert_id) if len(rows) > page.limit else None
     if format == "ocsf":
-        findings = [ocsf.detection_finding(store.snapshot(row), row.status) for row in shown]
+        findings = [_ocsf(row) for row in shown]
         return reply(OcsfPage(items=findings, next_cursor=cursor))
     return reply(PageOf[AlertView](items=[AlertView.of(row) for row in shown], next_cursor=cursor))
 
@@ -111,16 +115,28 @@ async def list_alerts(
 async def stream_alerts(
     work: Work,
     last_event_id: Annotated[str | None, Header(description="Go on after this event.", max_length=30)] = None,
+    format: Annotated[Literal["colonnade", "ocsf"], Query()] = "colonnade",
 ) -> Response:
     """Alerts as they are raised and change, until the client goes away. Resumes after Last-Event-ID."""
     if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
         raise Invalid("this is no id of an event of ours", field="Last-Event-ID")
     after = int(last_event_id) if last_event_id is not None else await work.read(store.newest_change)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(work.runtime, work.caller, after), media_type="text/event-stream", headers=headers)
+    events = _events(work.runtime, work.caller, after, _ocsf if format == "ocsf" else _plain)
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator[bytes]:
+def _plain(row: Any) -> dict[str, Any]:
+    return AlertView.of(row).model_dump(mode="json")
+
+
+def _ocsf(row: Any) -> dict[str, Any]:
+    return ocsf.detection_finding(store.snapshot(row), row.status, row.comment)
+
+
+async def _events(
+    runtime: Runtime, caller: Caller, after: int, written: Callable[[Any], dict[str, Any]] = _plain
+) -> AsyncIterator[bytes]:
     memory: Live = runtime.resources["live"]
     yield b"retry: 1000\n\n"
     told_at = time.monotonic()
@@ -135,7 +151,7 @@ async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator
             rows = []
         for row in rows:
             after = row.change
-            data = orjson.dumps(AlertView.of(row).model_dump(mode="json"))
+            data = orjson.dumps(written(row))
             yield b"id: %d\nevent: alert\ndata: %s\n\n" % (after, data)
         if rows:
             told_at = time.monotonic()
@@ -147,7 +163,7 @@ async def _events(runtime: Runtime, caller: Caller, after: int) -> AsyncIterator
             return
 
 
-@router.get("/{alert_id}", response_model=AlertView)
+@router.get(BY_ID, response_model=AlertView)
 @requires("detection:read")
 async def get_alert(alert_id: UUID, work: Work) -> Response:
     """One alert."""
@@ -157,11 +173,12 @@ async def get_alert(alert_id: UUID, work: Work) -> Response:
     return reply(AlertView.of(row), etag=row.version)
 
 
-@router.patch("/{alert_id}", response_model=AlertView)
+@router.patch(BY_ID, response_model=AlertView)
 @requires("incidents:write")
 async def judge_alert(alert_id: UUID, body: Judgement, if_match: IfMatch, work: Work) -> Response:
-    """Say what an alert was. False positives stop weighing on the asset's risk."""
+    """Say what an alert was. False positives stop weighing on the asset's risk, and put a noisy rule back in shadow."""
+    limits = Limits.of(work.runtime.settings)
     return await work.run(
-        lambda tx: application.dispose(tx, work.caller, alert_id, if_match, body.disposition, body.comment),
+        lambda tx: application.dispose(tx, work.caller, alert_id, if_match, body.disposition, body.comment, limits),
         lambda row: reply(AlertView.of(row), etag=row.version),
     )

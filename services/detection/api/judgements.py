@@ -7,8 +7,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.detection.application.inspections import Judged
+from services.detection.application.inspections import Degradation, Judged
 from services.detection.bodies import Message, NewInspection
+from services.detection.domain.assets import FailMode
+from services.detection.domain.evidence import Placeholders
 from services.detection.domain.interaction import Interaction, redacted, redacted_arguments
 from services.detection.domain.verdict import Block, Finding
 from shared import problems
@@ -39,6 +41,8 @@ class FindingView(Out):
     atlas: tuple[str, ...]
     evidence: EvidenceView
     shadow: bool = Field(description="On trial: it counts for neither verdict nor decision.")
+    suppressed: bool = Field(default=False, description="A suppression holds for it: it counts for nothing either.")
+    suppression_id: UUID | None = None
 
     @classmethod
     def of(cls, one: Finding) -> FindingView:
@@ -62,6 +66,8 @@ class FindingView(Out):
             atlas=one.atlas,
             evidence=evidence,
             shadow=one.shadow,
+            suppressed=one.suppressed_by is not None,
+            suppression_id=one.suppressed_by,
         )
 
 
@@ -80,6 +86,13 @@ class BlockView(Out):
         )
 
 
+class DegradedView(Out):
+    """What the detectors could not do, and what becomes of it: `open` lets it pass, `closed` blocks where enforced."""
+
+    reasons: tuple[Degradation, ...]
+    fail_mode: FailMode
+
+
 class InspectionView(Out):
     inspection_id: UUID
     verdict: Verdict = Field(description="What the detectors hold.")
@@ -92,6 +105,7 @@ class InspectionView(Out):
     )
     redacted_arguments: dict[str, Any] | None = Field(default=None, description="The same for a tool's arguments.")
     blocked: BlockView | None = None
+    degraded: DegradedView | None = Field(default=None, description="Given when it could not be looked at in full.")
     elapsed_ms: float
 
 
@@ -113,6 +127,7 @@ def view_of(judged: Judged, asked: NewInspection, interaction: Interaction) -> I
         redacted_messages=None,
         redacted_arguments=None,
         blocked=BlockView.of(judged.block) if judged.block is not None else None,
+        degraded=DegradedView(reasons=judged.degraded, fail_mode=judged.fail_mode) if judged.degraded else None,
         elapsed_ms=round(judged.elapsed_seconds * 1000, 3),
     )
     if judged.decision is Decision.REDACT:
@@ -121,7 +136,9 @@ def view_of(judged: Judged, asked: NewInspection, interaction: Interaction) -> I
 
 
 def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction, judged: Judged) -> None:
-    texts = {one.field: redacted(one, judged.redactions.get(one.field, ())) for one in interaction.segments}
+    # One numbering for the whole interaction: what is one value stays one, from message to message.
+    names = Placeholders()
+    texts = {one.field: redacted(one, judged.redactions.get(one.field, ()), names) for one in interaction.segments}
     if asked.content is not None:
         view.redacted_content = texts.get("/content", asked.content)
     if asked.messages is not None or asked.openai is not None:
@@ -130,7 +147,7 @@ def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction
         for segment in interaction.segments:
             if segment.field == "/tool/arguments":
                 spans = judged.redactions.get(segment.field, ())
-                view.redacted_arguments = redacted_arguments(asked.tool.arguments, segment, spans)
+                view.redacted_arguments = redacted_arguments(asked.tool.arguments, segment, spans, names)
 
 
 def _message(message: Message, field: str, texts: dict[str, str]) -> str | None:

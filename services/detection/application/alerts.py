@@ -12,7 +12,9 @@ from uuid import UUID
 import uuid_utils.compat as uuid_utils
 from opentelemetry.trace import SpanKind
 
-from services.detection.domain.verdict import FLAG_AT, Finding
+from services.detection.application import rules
+from services.detection.application.promotion import Limits
+from services.detection.domain.verdict import FLAG_AT, Finding, gathered
 from services.detection.store import alerts as store
 from shared import audit, outbox, telemetry
 from shared.auth import Caller
@@ -71,22 +73,24 @@ _GRAVITY = tuple(Severity)
 _ATTACKS = frozenset({IncidentCategory.PROMPT_INJECTION_EXPLOITATION, IncidentCategory.JAILBREAK_BYPASS})
 
 
-def worth_a_person(findings: Sequence[Finding]) -> list[Finding]:
-    """The strongest finding of each category that counts.
+def worth_a_person(findings: Sequence[Finding], flag_at: float = FLAG_AT) -> list[Finding]:
+    """The strongest finding of each category that counts, from a score of `flag_at` on.
 
     Injection and jailbreak count as one: most attacks are a bit of both, and two incidents for one message are noise. A
     rule for a time, made of the words of one attack, says less of that attack than the rule that found it before: where
-    both match, the alert is the one that was raised then, as grave and as certain as the graver of them.
+    both match, the alert is the one that was raised then, as grave and as certain as the graver of them. Weak signs
+    that flag together make one alert, under the name of the strongest.
     """
     strongest: dict[str, Finding] = {}
     for finding in sorted(findings, key=lambda one: (one.temporary, -one.score)):
-        if not finding.shadow and finding.score >= FLAG_AT:
+        if finding.counts and finding.score >= flag_at:
             group = "attack" if finding.category in _ATTACKS else finding.category.value
             first = strongest.setdefault(group, finding)
             if finding.temporary:
                 severity = max(first.severity, finding.severity, key=_GRAVITY.index)
                 strongest[group] = replace(first, severity=severity, score=max(first.score, finding.score))
-    return list(strongest.values())
+    together = gathered(findings, flag_at)
+    return [*strongest.values(), *([together] if together is not None else ())]
 
 
 async def raise_alerts(tx: Tx, sightings: Sequence[Sighting], folding: timedelta) -> None:
@@ -147,9 +151,17 @@ def _alert(same: Sequence[Sighting]) -> AlertSnapshot:
 
 
 async def dispose(
-    tx: Tx, caller: Caller, alert_id: UUID, expected: int | None, disposition: Disposition | None, comment: str
+    tx: Tx,
+    caller: Caller,
+    alert_id: UUID,
+    expected: int | None,
+    disposition: Disposition | None,
+    comment: str,
+    limits: Limits,
 ) -> Any:
     """Say what an alert was; None opens it again. The row as it is now.
+
+    A rule whose judged alerts show too many false ones goes to shadow in the same transaction.
 
     Raises:
         NoSuchAlert, PreconditionFailed
@@ -159,7 +171,9 @@ async def dispose(
     if row is None:
         raise NoSuchAlert(f"there is no alert {alert_id}")
     check_version(row.version, expected)
-    row = await store.dispose(tx, alert_id, disposition.value if disposition else None, caller.subject, comment)
+    row = await store.dispose(
+        tx, alert_id, disposition.value if disposition else None, caller.subject, comment, caller.organization_wide
+    )
     alert = store.snapshot(row)
     now = datetime.now(UTC)
     await outbox.add(tx, AlertDisposed(version=alert.version, occurred_at=now, alert=alert, actor=caller.subject))
@@ -167,4 +181,6 @@ async def dispose(
     await audit.record(
         tx, caller, action="alert.disposed", target=str(alert_id), detail=detail, owner_team=alert.owner_team
     )
+    if disposition is not None:
+        await rules.demote_if_noisy(tx, alert.rule_id, limits, now)
     return row

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.assets import FailMode, Mode, NoSuchAsset, Profile
 from services.detection.domain.similarity import fragments_of
 from services.detection.store import assets as store
+from services.detection.store.assets import Watched
 from shared import audit
 from shared.auth import Caller
 from shared.database import Tx
@@ -20,14 +22,18 @@ async def watch(
     caller: Caller,
     asset_id: UUID,
     expected: int | None,
+    *,
     mode: Mode,
+    profile: Profile | None,
+    fail_mode: FailMode | None,
     prompts: Sequence[str] | None,
     key: bytes,
     now: datetime,
-) -> tuple[int, Mode, int]:
-    """Set how an asset is watched; its version, mode and number of prompt fragments.
+) -> Watched:
+    """Set how an asset is watched.
 
     Args:
+        profile, fail_mode: None keeps what was declared.
         prompts: texts that must not leak, replacing those registered; None keeps them. Only keyed hashes are stored.
 
     Raises:
@@ -35,21 +41,28 @@ async def watch(
     """
     # Two changes of one version must not both find it: the asset's row is what they queue for.
     await store.lock(tx, asset_id)
-    watched = await store.watched(tx, asset_id)
-    if watched is None or not caller.sees(watched.asset.owner_team):
+    standing = await store.watched(tx, asset_id)
+    if standing is None or not caller.sees(standing.asset.owner_team):
         raise NoSuchAsset(f"there is no asset {asset_id}")
-    check_version(watched.version, expected)
-    fragments = watched.fragments
+    check_version(standing.version, expected)
+    fragments = standing.fragments
     if prompts is not None:
         fragments = tuple(fragment for text in prompts for fragment in fragments_of(text, key))
-    version = watched.version + 1
-    await store.put_watch(tx, asset_id, version, mode, fragments, now, caller.subject)
-    await audit.record(
-        tx,
-        caller,
-        action="asset.watched",
-        target=str(asset_id),
-        detail={"mode": mode.value, "fragments": len(fragments)},
-        owner_team=watched.asset.owner_team,
+    watched = replace(
+        standing,
+        mode=mode,
+        profile=profile or standing.profile,
+        fail_mode=fail_mode or standing.fail_mode,
+        fragments=fragments,
+        version=standing.version + 1,
+        updated_at=now,
+        updated_by=caller.subject,
     )
-    return version, mode, len(fragments)
+    await store.put_watch(tx, watched)
+    detail = {
+        "mode": mode.value, "profile": watched.profile, "fail_mode": watched.fail_mode, "fragments": len(fragments)
+    }  # fmt: skip
+    await audit.record(
+        tx, caller, action="asset.watched", target=str(asset_id), detail=detail, owner_team=watched.asset.owner_team
+    )
+    return watched

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
@@ -18,12 +19,15 @@ import prometheus_client
 import uuid_utils.compat as uuid_utils
 
 from services.detection.application.alerts import Sighting, worth_a_person
-from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.assets import Asset, FailMode, Mode, NoSuchAsset
+from services.detection.domain.detector import Inspected
 from services.detection.domain.evidence import Sensitive, digest
 from services.detection.domain.interaction import Interaction, check_size
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
-from services.detection.domain.verdict import Block, Finding, decide, weigh
+from services.detection.domain.similarity import PromptIndex
+from services.detection.domain.suppressions import suppressed
+from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
 from services.detection.live import Live
 from services.detection.stream.sessions import load_or_go_on
 from shared import telemetry
@@ -38,11 +42,27 @@ INSPECTIONS = prometheus_client.Counter(
     "Interactions inspected, by what was held of them and done.",
     ["direction", "verdict", "decision"],
 )
+DEGRADED = prometheus_client.Counter(
+    "colonnade_detection_degraded_total",
+    "Interactions that could not be looked at in full, by what was missing and how their asset fails.",
+    ["reason", "fail_mode"],
+)
 INSPECTION_SECONDS = prometheus_client.Histogram(
     "colonnade_detection_inspection_seconds",
     "Time from the parsed request to the verdict, in seconds; raising alerts comes on top.",
     buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
 )
+
+
+class Degradation(StrEnum):
+    """Why an interaction was not looked at in full.
+
+    `state_unavailable`: what its session, actor and asset did elsewhere is not known, so that rates count too little.
+    `deadline_exceeded`: the detectors took too long, or none was free; they held nothing of it.
+    """
+
+    STATE_UNAVAILABLE = "state_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +74,7 @@ class Judged:
         decision: what is to be done, by the asset's mode and by containments.
         redactions: spans that must not pass, by segment field.
         block: why nothing of this passes, whatever it says.
+        degraded: what the detectors could not do; with `fail_mode` closed it is blocked for that.
         sightings: what is worth a person, not yet recorded.
     """
 
@@ -66,6 +87,8 @@ class Judged:
     block: Block | None
     sightings: list[Sighting]
     elapsed_seconds: float
+    degraded: tuple[Degradation, ...] = ()
+    fail_mode: FailMode = FailMode.OPEN
 
 
 def team_of(caller: Caller) -> str:
@@ -121,39 +144,63 @@ async def inspect(
         detail = f"there is no asset {asset_id}"
         raise NoSuchAsset(detail, errors=[{"field": "/asset_id", "message": detail}])
     asset = watched.asset if watched is not None else None
-    mode = watched.mode if watched is not None else Mode.ENFORCE
+    handling = watched.handling(memory.handling) if watched is not None else memory.handling
     check_size(interaction)
     measured = _measure(interaction, memory, now)
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
-    # A long text takes tens of milliseconds, in which nobody else should wait.
-    inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
-    findings = inspected.findings
+    team = asset.owner_team if asset is not None else team_of(caller)
+    degraded = []
+    if measured is not None and not memory.state_available:
+        degraded.append(Degradation.STATE_UNAVAILABLE)
+    generation = memory.rules_at
+    try:
+        # A long text takes tens of milliseconds, in which nobody else should wait.
+        seen = (
+            await asyncio.wait_for(asyncio.to_thread(look), memory.deadline_seconds)
+            if interaction.size > LONG_TEXT
+            else look()
+        )
+    except asyncio.TimeoutError:
+        degraded.append(Degradation.DEADLINE_EXCEEDED)
+        seen = Inspected((), {})
+    findings = seen.findings
     states = memory.states
     if interaction.session_id is not None and (states.tracker is not None or not inline):
         if states.of(interaction) is not None:
-            findings += tuple(
-                states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
-            )  # fmt: skip
+            findings += tuple(states.observe(interaction, seen, detector=memory.detector, asset=asset, now=now))
         elif inline:
             memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
-    verdict, score = weigh(findings)
-    team = asset.owner_team if asset is not None else team_of(caller)
+    findings = _marked(findings, interaction, team, asset, prompts, memory, now)
+    verdict, score = weigh(findings, handling.profile)
+    if Degradation.DEADLINE_EXCEEDED not in degraded:
+        memory.tally.count(
+            interaction, findings, verdict, generation=generation, asset_type=asset.asset_type if asset else None,
+            asset_id=memory.named_in_rules(asset_id), at=now.timestamp(),
+        )  # fmt: skip
     block = memory.block_of(
         asset_id=asset_id, session_id=interaction.session_id, actor=interaction.actor, team=team, now=now
     )
-    if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
+    enforced = handling.mode is Mode.ENFORCE
+    if block is None and enforced and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
         block = Block(f"the asset is {asset.lifecycle.value}", None, "asset", str(asset.asset_id))
-    decision = decide(findings, mode) if block is None else Decision.BLOCK
+    if block is None and enforced and degraded and handling.fail_mode is FailMode.CLOSED:
+        target = ("asset", str(asset_id)) if asset_id is not None else ("", "")
+        block = Block(f"it could not be looked at in full ({', '.join(degraded)}) and fails closed", None, *target)
+    decision = decide(findings, handling.mode, handling.profile) if block is None else Decision.BLOCK
     inspection_id = inspection_id or uuid_utils.uuid7()
     traceparent = traceparent or telemetry.traceparent()
     sightings = _sightings(
-        findings, interaction, verdict, decision, inspection_id, team, caller, memory, now, traceparent
+        findings, THRESHOLDS[handling.profile].flag_at, interaction, verdict, decision, inspection_id, team, caller,
+        memory, now, traceparent,
     )  # fmt: skip
+    for reason in degraded:
+        DEGRADED.labels(reason.value, handling.fail_mode.value).inc()
     INSPECTIONS.labels(interaction.direction.value, verdict.value, decision.value).inc()
     elapsed = time.perf_counter() - started
     INSPECTION_SECONDS.observe(elapsed)
     return Judged(
-        inspection_id, verdict, decision, score, findings, inspected.redactions, block, sightings, elapsed
+        inspection_id, verdict, decision, score, findings, _redactions(seen, findings), block, sightings, elapsed,
+        tuple(degraded), handling.fail_mode,
     )  # fmt: skip
 
 
@@ -170,16 +217,21 @@ async def observe(
     watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
     asset = watched.asset if watched is not None else None
     inspected = memory.detector.inspect(interaction, now=now, asset=asset)
-    found = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
-    verdict, _score = weigh(found)
-    mode = watched.mode if watched is not None else Mode.ENFORCE
-    decision = decide(found, mode)
+    observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+    handling = watched.handling(memory.handling) if watched is not None else memory.handling
     team = asset.owner_team if asset is not None else interaction.team
-    return _sightings(found, interaction, verdict, decision, inspection_id, team, caller, memory, now, traceparent)
+    found = _marked(tuple(observed), interaction, team, asset, None, memory, now)
+    verdict, _score = weigh(found, handling.profile)
+    decision = decide(found, handling.mode, handling.profile)
+    return _sightings(
+        found, THRESHOLDS[handling.profile].flag_at, interaction, verdict, decision, inspection_id, team, caller,
+        memory, now, traceparent,
+    )  # fmt: skip
 
 
 def _sightings(
     findings: Sequence[Finding],
+    flag_at: float,
     interaction: Interaction,
     verdict: Verdict,
     decision: Decision,
@@ -192,7 +244,7 @@ def _sightings(
 ) -> list[Sighting]:
     by_field = {segment.field: segment for segment in interaction.segments}
     found = []
-    for finding in worth_a_person(findings):
+    for finding in worth_a_person(findings, flag_at):
         segment = by_field.get(finding.evidence.field)
         found.append(
             Sighting(
@@ -213,6 +265,36 @@ def _sightings(
             )
         )
     return found
+
+
+def _marked(
+    findings: tuple[Finding, ...],
+    interaction: Interaction,
+    team: str,
+    asset: Asset | None,
+    prompts: PromptIndex | None,
+    memory: Live,
+    now: datetime,
+) -> tuple[Finding, ...]:
+    """The findings, those marked that a suppression holds for."""
+    standing = memory.suppressions_of(findings, team)
+    if not standing:
+        return findings
+    look = partial(memory.detector.inspect, now=now, asset=asset, prompts=prompts)
+    return suppressed(
+        findings, interaction, team, now, standing, partial(digest, memory.key), lambda rest: look(rest).findings
+    )
+
+
+def _redactions(seen: Inspected, findings: Sequence[Finding]) -> Mapping[str, tuple[Sensitive, ...]]:
+    """What must not pass, without what is suppressed there."""
+    let_pass = {(one.evidence.field, one.rule_id) for one in findings if one.suppressed_by is not None}
+    if not let_pass:
+        return seen.redactions
+    return {
+        field: tuple(span for span in spans if (field, span.rule_id) not in let_pass)
+        for field, spans in seen.redactions.items()
+    }
 
 
 def _counted(interaction: Interaction) -> list[Subject]:

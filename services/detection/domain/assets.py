@@ -23,6 +23,30 @@ class Mode(StrEnum):
     ENFORCE = "enforce"
 
 
+class Profile(StrEnum):
+    """How readily findings become verdicts; what each stands for in figures is `verdict.THRESHOLDS`."""
+
+    STRICT = "strict"
+    BALANCED = "balanced"
+    PERMISSIVE = "permissive"
+
+
+class FailMode(StrEnum):
+    """What becomes of an interaction that could not be looked at in full: `open` lets it pass, `closed` blocks it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How the traffic of an asset is treated."""
+
+    mode: Mode = Mode.ENFORCE
+    profile: Profile = Profile.BALANCED
+    fail_mode: FailMode = FailMode.OPEN
+
+
 @dataclass(frozen=True, slots=True)
 class Asset:
     """The part of the inventory's record that decisions depend on."""

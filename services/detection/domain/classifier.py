@@ -60,7 +60,8 @@ class Head:
     def distances(self, logits: npt.NDArray[np.float64], features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """How far above harmless texts of that many features these logits are, in their spreads."""
         size = np.log(np.clip(features, _LEAST, _MOST))
-        return (logits - np.polyval(self.center, size)) / np.maximum(np.polyval(self.spread, size), _NARROWEST)
+        spread = np.maximum(np.polyval(self.spread, size), _NARROWEST)
+        return np.asarray((logits - np.polyval(self.center, size)) / spread, np.float64)
 
     def score(self, distance: float) -> float:
         distances, scores = zip(*self.levels, strict=True)

@@ -295,7 +295,7 @@ class _Gathering:
     def _add_values(self, rule: Rule, segment: Segment, reading: Reading, spans: Sequence[Sensitive]) -> None:
         """Record secrets or personal data: one finding, and every value to be masked."""
         self._redactions.setdefault(segment.field, []).extend(
-            Sensitive(*reading.origin(span.start, span.end), span.label) for span in spans
+            Sensitive(*reading.origin(span.start, span.end), span.label, rule.id) for span in spans
         )
         evidence = self._evidence(segment, reading, (spans[0].start, spans[0].end))
         # A secret belongs nowhere, whatever the asset's class; its own finding says so.
@@ -313,7 +313,8 @@ class _Gathering:
         evidence = self._evidence(segment, reading, span)
         self._add(rule, evidence, hidden=bool(reading.via), mention=mention)
         if rule.response is Response.REDACT:
-            self._redactions.setdefault(segment.field, []).append(Sensitive(evidence.start, evidence.end, rule.id))
+            masked = Sensitive(evidence.start, evidence.end, rule.id, rule.id)
+            self._redactions.setdefault(segment.field, []).append(masked)
             return False
         return not mention
 

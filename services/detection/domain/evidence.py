@@ -16,16 +16,38 @@ _DIGITS = re.compile(r"\d(?:[ .\-]?\d){8,}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Sensitive:
-    """A span of a text, in characters, that must not be shown."""
+    """A span of a text, in characters, that must not be shown; `label` says what it is, `rule_id` who found it."""
 
     start: int
     end: int
     label: str
+    rule_id: str = ""
 
 
 def placeholder(label: str) -> str:
     """What stands in place of a value, e.g. `[EMAIL_ADDRESS]`."""
     return f"[{label.upper()}]"
+
+
+class Placeholders:
+    """Names for what is taken out of an interaction: `[EMAIL_ADDRESS_1]`, and `_1` again for the same value.
+
+    So the text still says who wrote to whom, and a model can answer with a name that can be put back.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, dict[str, int]] = {}
+
+    def of(self, label: str, value: str) -> str:
+        known = self._numbers.setdefault(label, {})
+        number = known.setdefault(_same(value), len(known) + 1)
+        return f"[{label.upper()}_{number}]"
+
+
+def _same(value: str) -> str:
+    """Equal for ways to write one value: case, and how digits are grouped."""
+    value = value.casefold().strip()
+    return value if any(one.isalpha() for one in value) else re.sub(r"[\s.()\-/]", "", value)
 
 
 def merge(spans: Iterable[Sensitive]) -> list[Sensitive]:
@@ -35,18 +57,19 @@ def merge(spans: Iterable[Sensitive]) -> list[Sensitive]:
         if merged and span.start < merged[-1].end:
             last = merged[-1]
             longer = last if last.end - last.start >= span.end - span.start else span
-            merged[-1] = Sensitive(last.start, max(last.end, span.end), longer.label)
+            merged[-1] = Sensitive(last.start, max(last.end, span.end), longer.label, longer.rule_id)
         else:
             merged.append(span)
     return merged
 
 
-def redact(text: str, spans: Iterable[Sensitive]) -> str:
-    """The text with each span replaced by its placeholder."""
+def redact(text: str, spans: Iterable[Sensitive], names: Placeholders | None = None) -> str:
+    """The text with each span replaced by its placeholder, or by what `names` calls its value."""
     pieces: list[str] = []
     last = 0
     for span in merge(spans):
-        pieces += (text[last : span.start], placeholder(span.label))
+        shown = placeholder(span.label) if names is None else names.of(span.label, text[span.start : span.end])
+        pieces += (text[last : span.start], shown)
         last = span.end
     return "".join(pieces) + text[last:]
 

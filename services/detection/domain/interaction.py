@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from services.detection.domain.evidence import Sensitive, redact
+from services.detection.domain.evidence import Placeholders, Sensitive, redact
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Subject
 from shared.contracts.detection import Direction
@@ -145,12 +145,12 @@ def leaves_of(arguments: Mapping[str, Any], field: str) -> Segment | None:
     return Segment(field, Direction.TOOL_CALL, "\n".join(lines), tuple(leaves)) if lines else None
 
 
-def redacted(segment: Segment, redactions: Sequence[Sensitive]) -> str:
+def redacted(segment: Segment, redactions: Sequence[Sensitive], names: Placeholders) -> str:
     """The segment's text with what must not pass replaced by placeholders."""
-    return redact(segment.text, redactions)
+    return redact(segment.text, redactions, names)
 
 
-def redacted_arguments(arguments: Any, segment: Segment, redactions: Sequence[Sensitive]) -> Any:
+def redacted_arguments(arguments: Any, segment: Segment, redactions: Sequence[Sensitive], names: Placeholders) -> Any:
     """A tool's arguments with what must not pass replaced, their structure kept."""
     touched: dict[str, list[Sensitive]] = {}
     for leaf in segment.leaves:
@@ -167,6 +167,6 @@ def redacted_arguments(arguments: Any, segment: Segment, redactions: Sequence[Se
             }
         if isinstance(value, list | tuple):
             return [walk(inner, f"{pointer}/{at}") for at, inner in enumerate(value)]
-        return redact(str(value), touched[pointer]) if pointer in touched else value
+        return redact(str(value), touched[pointer], names) if pointer in touched else value
 
     return walk(arguments, segment.field)

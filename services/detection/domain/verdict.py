@@ -8,10 +8,10 @@ once, and secrets or personal data do not add up, since ten addresses are no mor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
-from services.detection.domain.assets import Mode
+from services.detection.domain.assets import Mode, Profile
 from services.detection.domain.rules import DATA_KINDS, Level, Response, Rule
 from shared.contracts.detection import Decision, FindingKind, Severity, Verdict
 from shared.contracts.incidents import IncidentCategory
@@ -19,6 +19,23 @@ from shared.contracts.incidents import IncidentCategory
 SCORES = {Level.INFORMATIONAL: 0.1, Level.LOW: 0.3, Level.MEDIUM: 0.55, Level.HIGH: 0.8, Level.CRITICAL: 0.95}
 FLAG_AT = 0.5
 BLOCK_AT = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From which score on something is flagged, and blocked."""
+
+    flag_at: float
+    block_at: float
+
+
+THRESHOLDS = {
+    Profile.STRICT: Thresholds(0.35, 0.6),
+    Profile.BALANCED: Thresholds(FLAG_AT, BLOCK_AT),
+    Profile.PERMISSIVE: Thresholds(0.75, 0.9),
+}
+"""Strict flags two weak signs and blocks two middling ones; permissive flags what is high on its own and blocks what is
+critical. Personal data where it belongs (0.3) and quoted attacks (0.28) stay below the strict one."""
 HIDDEN_BONUS = 0.12
 """Added when words were found only after undoing what hid them."""
 MENTION_FACTOR = 0.35
@@ -39,7 +56,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A rule matched. `temporary`: one that expires by itself, such as an emergency rule."""
+    """A rule matched. `temporary`: one that expires by itself, such as an emergency rule.
+
+    One that is in `shadow`, or is suppressed, is shown and counts for nothing.
+    """
 
     rule_id: str
     rule_version: int
@@ -54,6 +74,11 @@ class Finding:
     atlas: tuple[str, ...] = ()
     shadow: bool = False
     temporary: bool = False
+    suppressed_by: UUID | None = None
+
+    @property
+    def counts(self) -> bool:
+        return not self.shadow and self.suppressed_by is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +120,45 @@ def _combined(findings: Iterable[Finding]) -> float:
     return 1 - doubt
 
 
-def weigh(findings: Sequence[Finding]) -> tuple[Verdict, float]:
+def gathered(findings: Iterable[Finding], flag_at: float) -> Finding | None:
+    """The strongest of weak signs of an attack that flag together and not alone, with their common score."""
+    attack = [one for one in findings if one.counts and one.kind not in DATA_KINDS]
+    strongest = max(attack, key=lambda one: one.score, default=None)
+    if strongest is None or strongest.score >= flag_at or (total := _combined(attack)) < flag_at:
+        return None
+    level = max((level for level, least in SCORES.items() if least <= total + 0.06), key=tuple(Level).index)
+    return replace(strongest, score=round(total, 2), severity=level.severity)
+
+
+def weigh(findings: Sequence[Finding], profile: Profile = Profile.BALANCED) -> tuple[Verdict, float]:
     """What the detectors hold, with the score behind it."""
-    counted = [finding for finding in findings if not finding.shadow]
+    counted = [finding for finding in findings if finding.counts]
     attack = _combined(one for one in counted if one.kind not in DATA_KINDS)
     data = max((one.score for one in counted if one.kind in DATA_KINDS), default=0.0)
     score = round(min(_CERTAIN, max(attack, data)), 2)
-    if score >= BLOCK_AT:
+    thresholds = THRESHOLDS[profile]
+    if score >= thresholds.block_at:
         return Verdict.BLOCK, score
-    return (Verdict.FLAG if score >= FLAG_AT else Verdict.ALLOW), score
+    return (Verdict.FLAG if score >= thresholds.flag_at else Verdict.ALLOW), score
 
 
-def decide(findings: Sequence[Finding], mode: Mode) -> Decision:
+def decide(findings: Sequence[Finding], mode: Mode, profile: Profile = Profile.BALANCED) -> Decision:
     """What is applied: observed assets let everything pass, enforced ones block attacks and redact data.
 
-    A finding asks for no more than its rule's response, and for anything only from FLAG_AT on.
+    A finding asks for no more than its rule's response. Signs of an attack add up to a block as they do to a verdict;
+    secrets and personal data, which do not add up, ask for something only from the profile's `flag_at` on.
     """
     if mode is Mode.OBSERVE:
         return Decision.ALLOW
-    counted = [finding for finding in findings if not finding.shadow and finding.score >= FLAG_AT]
+    thresholds = THRESHOLDS[profile]
+    counted = [
+        finding
+        for finding in findings
+        if finding.counts and (finding.kind not in DATA_KINDS or finding.score >= thresholds.flag_at)
+    ]
     blocking = [finding for finding in counted if finding.response is Response.BLOCK]
-    if _combined(blocking) >= BLOCK_AT:
+    if _combined(blocking) >= thresholds.block_at:
         return Decision.BLOCK
-    if any(finding.response is Response.REDACT for finding in counted):
+    if any(finding.response is Response.REDACT and finding.score >= thresholds.flag_at for finding in counted):
         return Decision.REDACT
     return Decision.ALLOW

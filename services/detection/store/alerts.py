@@ -90,8 +90,12 @@ async def get(tx: Tx, caller: Caller, alert_id: UUID, *, lock: bool = False) -> 
     return (await tx.execute(query.with_for_update() if lock else query)).first()
 
 
-async def dispose(tx: Tx, alert_id: UUID, disposition: str | None, by: str, comment: str) -> Any:
-    """Record what a person found; a disposed alert takes in no more findings."""
+async def dispose(tx: Tx, alert_id: UUID, disposition: str | None, by: str, comment: str, widely: bool) -> Any:
+    """Record what a person found; a disposed alert takes in no more findings.
+
+    Args:
+        widely: whether an organisation-wide caller says so.
+    """
     return (
         await tx.execute(
             alert_table.update()
@@ -99,6 +103,7 @@ async def dispose(tx: Tx, alert_id: UUID, disposition: str | None, by: str, comm
             .values(
                 disposition=disposition,
                 disposed_by=by,
+                judged_widely=widely,
                 comment=comment,
                 status="open" if disposition is None else "disposed",
                 folding=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.detection.domain.assets import Asset, Mode
+from services.detection.domain.assets import Asset, FailMode, Handling, Mode, Profile
 from services.detection.domain.similarity import Fragment
 from services.detection.store import alerts
 from services.detection.store.tables import asset_copy_table, asset_watch_table
@@ -24,12 +24,22 @@ from shared.database import Tx, driver
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """An asset as inspections need it: the copy of its record, its mode, its registered prompt fragments."""
+    """An asset as inspections need it: the copy of its record, how it is handled, its registered prompt fragments.
+
+    `profile` and `fail_mode` are None where nobody declared one, and the installation's default holds.
+    """
 
     asset: Asset
     mode: Mode
     fragments: tuple[Fragment, ...]
     version: int
+    profile: Profile | None = None
+    fail_mode: FailMode | None = None
+    updated_at: datetime | None = None
+    updated_by: str | None = None
+
+    def handling(self, default: Handling) -> Handling:
+        return Handling(self.mode, self.profile or default.profile, self.fail_mode or default.fail_mode)
 
 
 async def put(tx: Tx, assets: Iterable[AssetSnapshot]) -> None:
@@ -74,18 +84,41 @@ async def follow_owners(tx: Tx, assets: Iterable[AssetSnapshot]) -> None:
         await connection.execute(statement, [asset_id for asset_id, _ in owners], [team for _, team in owners])
 
 
+_WATCHED = sa.select(
+    asset_copy_table,
+    asset_watch_table.c.mode,
+    asset_watch_table.c.profile,
+    asset_watch_table.c.fail_mode,
+    asset_watch_table.c.fragments,
+    asset_watch_table.c.updated_at,
+    asset_watch_table.c.updated_by,
+    sa.func.coalesce(asset_watch_table.c.version, 0).label("watch_version"),
+).select_from(
+    asset_copy_table.outerjoin(asset_watch_table, asset_watch_table.c.asset_id == asset_copy_table.c.asset_id)
+)
+
+
 async def watched(tx: Tx, asset_id: UUID) -> Watched | None:
     """An asset and how it is watched; None when it is not known here."""
-    watch = asset_watch_table
-    query = sa.select(
-        asset_copy_table,
-        watch.c.mode,
-        watch.c.fragments,
-        sa.func.coalesce(watch.c.version, 0).label("watch_version"),
-    ).select_from(asset_copy_table.outerjoin(watch, watch.c.asset_id == asset_copy_table.c.asset_id))
-    row = (await tx.execute(query.where(asset_copy_table.c.asset_id == asset_id))).first()
-    if row is None:
-        return None
+    row = (await tx.execute(_WATCHED.where(asset_copy_table.c.asset_id == asset_id))).first()
+    return None if row is None else _watched(row)
+
+
+async def page(tx: Tx, caller: Caller, filters: Mapping[str, Any], after: UUID | None, limit: int) -> list[Watched]:
+    """Assets that the caller may see with how each is watched, by id, one more than `limit` when there are more.
+
+    Args:
+        filters: column of how it is watched -> (the value sought, what stands where nobody declared one).
+    """
+    query = _WATCHED.where(visible(caller, asset_copy_table.c.owner_team))
+    for column, (wanted, default) in filters.items():
+        query = query.where(sa.func.coalesce(asset_watch_table.c[column], default) == wanted)
+    if after is not None:
+        query = query.where(asset_copy_table.c.asset_id > after)
+    return [_watched(row) for row in await tx.execute(query.order_by(asset_copy_table.c.asset_id).limit(limit + 1))]
+
+
+def _watched(row: Any) -> Watched:
     asset = Asset(
         asset_id=row.asset_id,
         version=row.version,
@@ -96,8 +129,16 @@ async def watched(tx: Tx, asset_id: UUID) -> Watched | None:
         lifecycle=Lifecycle(row.lifecycle),
         authorized_tools=frozenset(orjson.loads(row.authorized_tools)),
     )
-    mode = Mode(row.mode) if row.mode else Mode.ENFORCE
-    return Watched(asset, mode, tuple(tuple(one) for one in row.fragments or ()), row.watch_version)
+    return Watched(
+        asset=asset,
+        mode=Mode(row.mode) if row.mode else Mode.ENFORCE,
+        fragments=tuple(tuple(one) for one in row.fragments or ()),
+        version=row.watch_version,
+        profile=Profile(row.profile) if row.profile else None,
+        fail_mode=FailMode(row.fail_mode) if row.fail_mode else None,
+        updated_at=row.updated_at,
+        updated_by=row.updated_by,
+    )
 
 
 async def hidden(tx: Tx, caller: Caller, asset_ids: Collection[UUID]) -> set[UUID]:
@@ -112,12 +153,18 @@ async def lock(tx: Tx, asset_id: UUID) -> None:
     await tx.execute(sa.select(asset_copy_table.c.asset_id).filter_by(asset_id=asset_id).with_for_update())
 
 
-async def put_watch(
-    tx: Tx, asset_id: UUID, version: int, mode: Mode, fragments: Sequence[Fragment], at: datetime, by: str
-) -> None:
-    values: dict[str, Any] = {"version": version, "mode": mode.value, "updated_at": at, "updated_by": by}
-    values["fragments"] = [list(fragment) for fragment in fragments]
-    new = insert(asset_watch_table).values(asset_id=asset_id, **values)
+async def put_watch(tx: Tx, watched: Watched) -> None:
+    """Keep how an asset is watched."""
+    values: dict[str, Any] = {
+        "version": watched.version,
+        "mode": watched.mode.value,
+        "profile": watched.profile and watched.profile.value,
+        "fail_mode": watched.fail_mode and watched.fail_mode.value,
+        "fragments": [list(fragment) for fragment in watched.fragments],
+        "updated_at": watched.updated_at,
+        "updated_by": watched.updated_by,
+    }
+    new = insert(asset_watch_table).values(asset_id=watched.asset.asset_id, **values)
     await tx.execute(new.on_conflict_do_update(index_elements=["asset_id"], set_=values))
 
 

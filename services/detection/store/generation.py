@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
 from services.detection.store.tables import generation_table
 from shared.database import Tx
 
 
-async def current(tx: Tx) -> tuple[int, int]:
-    """How often rules and containments have changed."""
+async def current(tx: Tx) -> Mapping[str, int]:
+    """How often `rules`, `containments` and `suppressions` have changed."""
     row = (await tx.execute(sa.select(generation_table))).one()
-    return row.rules, row.containments
+    return {name: value for name, value in row._mapping.items() if name != "singleton"}
 
 
-async def move(tx: Tx, what: str) -> None:
-    """Tell every replica that `rules` or `containments` changed, when the transaction commits."""
-    await tx.execute(generation_table.update().values({what: generation_table.c[what] + 1}))
+async def move(tx: Tx, what: str) -> int:
+    """Tell every replica that one of them changed, when the transaction commits; the number it has then."""
+    moved = generation_table.update().values({what: generation_table.c[what] + 1})
+    return int(await tx.scalar(moved.returning(generation_table.c[what])) or 0)

@@ -13,14 +13,22 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.detection.domain.detector import Loaded
 from services.detection.domain.rules import Rule, Status
-from services.detection.store.tables import rule_table
+from services.detection.store import generation
+from services.detection.store.tables import rule_table, rule_version_table
 from shared.auth import Caller
 from shared.database import Tx
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRule:
-    """A rule with how it is kept. `origin` is builtin or custom."""
+    """A rule with how it is kept. `origin` is builtin or custom.
+
+    Attributes:
+        on_trial: it is in shadow, or was disabled out of it, and decides only after a promotion.
+        judged_from: the first version whose alerts count for its demotion.
+        stated_rate: greatest false-positive rate that its promotion stated, None for the installation's.
+        status_reason: what last changed its status, why, when, and the figures that did.
+    """
 
     rule: Rule
     version: int
@@ -28,11 +36,15 @@ class StoredRule:
     digest: str
     updated_at: datetime
     updated_by: str
+    on_trial: bool = False
+    judged_from: int = 1
+    stated_rate: float | None = None
+    status_reason: dict[str, Any] | None = None
 
 
 def _stored(row: Any) -> StoredRule:
-    rule = Rule.model_validate(row.document)
-    return StoredRule(rule, row.version, row.origin, row.digest, row.updated_at, row.updated_by)
+    fields = {name: getattr(row, name) for name in StoredRule.__slots__ if name != "rule"}
+    return StoredRule(rule=Rule.model_validate(row.document), **fields)
 
 
 async def in_force(tx: Tx) -> tuple[list[Loaded], list[str]]:
@@ -74,6 +86,18 @@ async def get(tx: Tx, caller: Caller, rule_id: str, *, lock: bool = False) -> St
     return None if row is None else _stored(row)
 
 
+async def running(tx: Tx, caller: Caller) -> list[StoredRule]:
+    """All rules that run and that the caller may read; one of a later release that cannot be read is left out."""
+    query = sa.select(rule_table).where(_readable(caller), rule_table.c.status != Status.DEPRECATED.value)
+    found = []
+    for row in await tx.execute(query.order_by(rule_table.c.rule_id)):
+        try:
+            found.append(_stored(row))
+        except ValidationError:
+            continue
+    return found
+
+
 async def page(tx: Tx, caller: Caller, filters: Mapping[str, str], after: str | None, limit: int) -> list[StoredRule]:
     """Rules that the caller may read in the order of their ids, one more than `limit` when there are more."""
     query = sa.select(rule_table).filter_by(**filters).where(_readable(caller))
@@ -83,11 +107,12 @@ async def page(tx: Tx, caller: Caller, filters: Mapping[str, str], after: str | 
     return [_stored(row) for row in await tx.execute(query)]
 
 
-async def digests(tx: Tx) -> dict[str, tuple[int, str, str, str]]:
-    """Rule -> (version, origin, digest, updated_by) of every rule, also of those that cannot be read."""
+async def digests(tx: Tx) -> dict[str, tuple[int, str, str, str, bool]]:
+    """Rule -> (version, origin, digest, updated_by, on_trial) of every rule, also of those that cannot be read."""
     rule = rule_table.c
-    rows = await tx.execute(sa.select(rule.rule_id, rule.version, rule.origin, rule.digest, rule.updated_by))
-    return {row.rule_id: (row.version, row.origin, row.digest, row.updated_by) for row in rows}
+    columns = (rule.rule_id, rule.version, rule.origin, rule.digest, rule.updated_by, rule.on_trial)
+    rows = await tx.execute(sa.select(*columns))
+    return {row.rule_id: (row.version, row.origin, row.digest, row.updated_by, row.on_trial) for row in rows}
 
 
 def _values(stored: StoredRule) -> dict[str, Any]:
@@ -103,19 +128,53 @@ def _values(stored: StoredRule) -> dict[str, Any]:
         "expires_at": stored.rule.expires_at,
         "updated_at": stored.updated_at,
         "updated_by": stored.updated_by,
+        "on_trial": stored.on_trial,
+        "judged_from": stored.judged_from,
+        "stated_rate": stored.stated_rate,
+        "status_reason": stored.status_reason,
     }
 
 
 async def add(tx: Tx, stored: StoredRule) -> bool:
-    """Add it; False when there is one of its id."""
+    """Add it, in force from when the transaction commits; False when there is one of its id."""
     new = insert(rule_table).values(_values(stored)).on_conflict_do_nothing(index_elements=["rule_id"])
-    return await tx.scalar(new.returning(rule_table.c.rule_id)) is not None
+    if await tx.scalar(new.returning(rule_table.c.rule_id)) is None:
+        return False
+    await _come_into_force(tx, stored)
+    return True
 
 
-async def put(tx: Tx, stored: StoredRule) -> None:
-    values = _values(stored)
-    changed = {name: value for name, value in values.items() if name != "rule_id"}
-    await tx.execute(insert(rule_table).values(values).on_conflict_do_update(index_elements=["rule_id"], set_=changed))
+async def put(tx: Tx, *rules: StoredRule) -> None:
+    """Write rules in place of what is there, in force from when the transaction commits."""
+    if not rules:
+        return
+    new = insert(rule_table)
+    changed = {name: new.excluded[name] for name in _values(rules[0]) if name != "rule_id"}
+    await tx.execute(
+        new.on_conflict_do_update(index_elements=["rule_id"], set_=changed), [_values(one) for one in rules]
+    )
+    await _come_into_force(tx, *rules)
+
+
+async def _come_into_force(tx: Tx, *rules: StoredRule) -> None:
+    since = await generation.move(tx, "rules")
+    values = [
+        {
+            "rule_id": one.rule.id,
+            "version": one.version,
+            "since": since,
+            "status": one.rule.status.value,
+            "directions": [direction.value for direction in one.rule.scope.directions],
+            "asset_types": [asset_type.value for asset_type in one.rule.scope.asset_types],
+            "asset_ids": [str(asset_id) for asset_id in one.rule.scope.asset_ids],
+            "written_at": one.updated_at,
+        }
+        for one in rules
+    ]
+    new = insert(rule_version_table)
+    # Of a rule that was put back by hand into a version that there was.
+    changed = {name: new.excluded[name] for name in values[0] if name not in ("rule_id", "version")}
+    await tx.execute(new.on_conflict_do_update(index_elements=["rule_id", "version"], set_=changed), values)
 
 
 async def expired(tx: Tx, now: datetime) -> list[StoredRule]:

@@ -13,7 +13,7 @@ from services.detection import pack
 from services.detection.domain import validators, verdict
 from services.detection.domain.assets import Asset, Mode
 from services.detection.domain.detector import Detector, Loaded
-from services.detection.domain.evidence import Sensitive
+from services.detection.domain.evidence import Placeholders, Sensitive
 from services.detection.domain.interaction import (
     ContentTooLarge,
     Interaction,
@@ -197,7 +197,7 @@ def test_verdict_and_decision(findings: list[Finding], expected: Verdict, decisi
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     loaded = [Loaded(one.rule, 3) for one in pack.shipped().values()]
-    return Detector(loaded, pack.compiled(), frozenset(pack.shipped()))
+    return pack.detector(loaded)
 
 
 def an_asset(**changed: object) -> Asset:
@@ -278,8 +278,9 @@ def test_arguments_are_redacted_in_place() -> None:
     assert segment is not None
     leaf = segment.leaves[0]
     assert segment.text[leaf.start : leaf.end] == "anna@posteo.de"
-    redacted = redacted_arguments(arguments, segment, [Sensitive(leaf.start, leaf.end, "email_address")])
-    assert redacted == {"to": ["[EMAIL_ADDRESS]", 3], "note": {"text": "hi"}, "n": None}
+    spans = [Sensitive(leaf.start, leaf.end, "email_address")]
+    redacted = redacted_arguments(arguments, segment, spans, Placeholders())
+    assert redacted == {"to": ["[EMAIL_ADDRESS_1]", 3], "note": {"text": "hi"}, "n": None}
 
 
 def test_more_than_detectors_read_is_refused() -> None:

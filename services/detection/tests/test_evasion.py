@@ -202,7 +202,7 @@ DISGUISES: dict[str, Disguise] = {
 @functools.cache
 def detector() -> Detector:
     shipped = pack.shipped()
-    return Detector([Loaded(one.rule, 1) for one in shipped.values()], pack.compiled(), frozenset(shipped))
+    return pack.detector(Loaded(one.rule, 1) for one in shipped.values())
 
 
 def findings_of(text: str, direction: Direction = Direction.INPUT) -> tuple[Finding, ...]:

@@ -88,7 +88,7 @@ async def test_secrets_are_redacted_and_the_rest_passes(detection: Harness) -> N
     response = await detection.client().post("/v1/inspections", json=an_input(f"use {key} for the clone"))
     found = response.json()
     assert found["decision"] == "redact"
-    assert found["redacted_content"] == "use [GITHUB_TOKEN] for the clone"
+    assert found["redacted_content"] == "use [GITHUB_TOKEN_1] for the clone"
     assert key not in response.text
 
 
@@ -122,7 +122,7 @@ async def test_a_tool_call_is_held_against_the_asset(detection: Harness) -> None
     call["tool"] = {"name": "send_mail", "arguments": {"to": "x", "body": "card 5425233430109903"}}
     found = (await client.post("/v1/inspections", json=call)).json()
     assert found["decision"] == "redact"
-    assert found["redacted_arguments"] == {"to": "x", "body": "card [PAYMENT_CARD]"}
+    assert found["redacted_arguments"] == {"to": "x", "body": "card [PAYMENT_CARD_1]"}
 
 
 async def test_too_many_tool_calls_in_a_minute_raise_one_alert(detection: Harness) -> None:

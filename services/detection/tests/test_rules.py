@@ -14,9 +14,7 @@ RULES = sorted(pack.shipped())
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(
-        [Loaded(one.rule, 1) for one in pack.shipped().values()], pack.compiled(), frozenset(pack.shipped())
-    )
+    return pack.detector(Loaded(one.rule, 1) for one in pack.shipped().values())
 
 
 def rule_of(rule_id: str) -> Rule:
@@ -37,7 +35,7 @@ def test_rule_fires_on_its_examples_and_on_no_near_miss(rule_id: str, detector: 
 @pytest.fixture(scope="module")
 def re2_detector() -> Detector:
     """All rules as rules from the API run: without Hyperscan."""
-    return Detector([Loaded(one.rule, 1) for one in pack.shipped().values()], pack.compiled(), frozenset())
+    return pack.detector([Loaded(one.rule, 1) for one in pack.shipped().values()], frozenset())
 
 
 @pytest.mark.parametrize("rule_id", RULES)

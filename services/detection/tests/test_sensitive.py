@@ -29,9 +29,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(
-        [Loaded(one.rule, 1) for one in pack.shipped().values()], pack.compiled(), frozenset(pack.shipped())
-    )
+    return pack.detector(Loaded(one.rule, 1) for one in pack.shipped().values())
 
 
 def look(

@@ -1,4 +1,4 @@
-"""Training texts can be drawn and are filed right; the script that trains from them gives a model that tells them apart."""
+"""Training texts can be drawn and are filed right; what is trained from them tells them apart."""
 
 from __future__ import annotations
 

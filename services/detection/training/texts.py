@@ -139,7 +139,9 @@ def planted(sentence: str, document: str, chance: random.Random) -> str:
     lines = document.split("\n")
     at = chance.randrange(len(lines) + 1)
     if kind == 7:
-        sentence = chance.choice(["<!-- {} -->", "# {}", "// {}", "[{}]", "Note: {}", "| {} |", "> {}"]).format(sentence)
+        sentence = chance.choice(["<!-- {} -->", "# {}", "// {}", "[{}]", "Note: {}", "| {} |", "> {}"]).format(
+            sentence
+        )
     return "\n".join([*lines[:at], sentence, *lines[at:]])
 
 

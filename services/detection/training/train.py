@@ -151,15 +151,17 @@ def calibrated(head: Head, unseen: Sequence[Unseen]) -> Head:
     logs = np.log(np.clip(np.concatenate(sizes), 6, 6_000))
     center = np.polyfit(logs, values, 1)
     spread = np.polyfit(logs, np.abs(values - np.polyval(center, logs)) * 1.25, 1)
-    measured = {"center": tuple(map(float, center)), "spread": tuple(map(float, spread))}
-    reached = [distances(replace(other, **measured), [row.text for row in rows]) for other, rows in unseen]
-    harmless = np.concatenate(reached)
+
+    def measured(other: Head) -> Head:
+        return replace(other, center=tuple(map(float, center)), spread=tuple(map(float, spread)))
+
+    harmless = np.concatenate([distances(measured(other), [row.text for row in rows]) for other, rows in unseen])
     levels = [(float(np.quantile(harmless, 1 - share)), score) for share, score in LEVELS]
     apart = max(0.5, levels[-1][0] - levels[-3][0])
     rising = [(levels[0][0] - apart, 0.0), *levels, (levels[-1][0] + apart, 0.95)]
     steady = tuple((distance + 1e-6 * at, score) for at, (distance, score) in enumerate(rising))
     placed = next(distance for distance, score in levels if score >= FLAG_AT) - _PLACED if head.stretches else 0.0
-    return replace(head, **measured, levels=steady, out_of_place=placed)
+    return replace(measured(head), levels=steady, out_of_place=placed)
 
 
 FOLDS = (
@@ -209,7 +211,9 @@ def trained(rows: Sequence[Row], each: int = 4) -> dict[str, Head]:
         heads[name] = calibrated(head_of(examples, channel), unseen)
         if name == "attack":
             attacks = [one for one in examples if one.attack]
-            kind = fitted([one.rows for one in attacks if one.jailbreak], [one.rows for one in attacks if not one.jailbreak])
+            kind = fitted(
+                [one.rows for one in attacks if one.jailbreak], [one.rows for one in attacks if not one.jailbreak]
+            )
             heads["jailbreak"] = replace(kind, stretches=False)
     return heads
 
