@@ -19,6 +19,7 @@ from services.detection.domain.interaction import Interaction, Segment
 from services.detection.domain.matching import PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
+    BudgetDetection,
     Level,
     Metric,
     PolicyDetection,
@@ -26,9 +27,12 @@ from services.detection.domain.rules import (
     RegexDetection,
     Response,
     Rule,
+    SequenceDetection,
     SimilarityDetection,
     StatisticalDetection,
     Status,
+    TrackerDetection,
+    UsageDetection,
     View,
 )
 from services.detection.domain.sessions import Measured
@@ -81,6 +85,17 @@ def holds(rule: Rule, value: str) -> bool:
     return detection.validator is None or validators.holds(detection.validator, value)
 
 
+def applies(rule: Rule, direction: Direction, interaction: Interaction, asset: Asset | None, now: datetime) -> bool:
+    """Whether a rule is in force for what goes in a direction in an interaction."""
+    scope = rule.scope
+    return (
+        direction in scope.directions
+        and rule.applies_at(now)
+        and (not scope.asset_ids or interaction.asset_id in scope.asset_ids)
+        and (not scope.asset_types or (asset is not None and asset.asset_type in scope.asset_types))
+    )
+
+
 class Detector:
     """All rules in force, compiled."""
 
@@ -109,6 +124,8 @@ class Detector:
         self.similarity = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, SimilarityDetection)
         ]
+        self.stateful = [one for one in self._rules if isinstance(one.detection, TrackerDetection | SequenceDetection)]
+        self.usage = [one for one in self._rules if isinstance(one.detection, UsageDetection | BudgetDetection)]
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -146,6 +163,24 @@ class Detector:
             seen = {rule.id for rule, _ in found}
             found += [one for one in self._squeezed.scan(reading.data, reading.view)[0] if one[0].id not in seen]
         return found
+
+    def finding(self, rule: Rule, evidence: Evidence, score: float) -> Finding:
+        """That a rule in force matched."""
+        return Finding(
+            rule_id=rule.id,
+            rule_version=self.version_of(rule.id),
+            title=rule.title,
+            kind=rule.kind,
+            category=rule.category,
+            severity=verdict.severity_of(rule, score),
+            score=score,
+            response=rule.response,
+            evidence=evidence,
+            owasp=rule.owasp,
+            atlas=rule.atlas,
+            shadow=rule.status is Status.SHADOW,
+            temporary=rule.expires_at is not None,
+        )
 
     def signs(self, text: str) -> frozenset[str]:
         return self._shipped.signs(text)
@@ -199,13 +234,7 @@ class _Gathering:
         return Inspected(tuple(findings), {name: tuple(spans) for name, spans in self._redactions.items()})
 
     def _applies(self, rule: Rule, direction: Direction) -> bool:
-        scope = rule.scope
-        return (
-            direction in scope.directions
-            and rule.applies_at(self._now)
-            and (not scope.asset_ids or self._interaction.asset_id in scope.asset_ids)
-            and (not scope.asset_types or (self._asset is not None and self._asset.asset_type in scope.asset_types))
-        )
+        return applies(rule, direction, self._interaction, self._asset, self._now)
 
     def _add(
         self, rule: Rule, evidence: Evidence, *, hidden: bool = False, mention: bool = False, at_most: float = 1.0
@@ -213,21 +242,7 @@ class _Gathering:
         score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention), at_most), 2)
         known = self._findings.get((rule.id, evidence.field))
         if known is None or known.score < score:
-            self._findings[rule.id, evidence.field] = Finding(
-                rule_id=rule.id,
-                rule_version=self._detector.version_of(rule.id),
-                title=rule.title,
-                kind=rule.kind,
-                category=rule.category,
-                severity=verdict.severity_of(rule, score),
-                score=score,
-                response=rule.response,
-                evidence=evidence,
-                owasp=rule.owasp,
-                atlas=rule.atlas,
-                shadow=rule.status is Status.SHADOW,
-                temporary=rule.expires_at is not None,
-            )
+            self._findings[rule.id, evidence.field] = self._detector.finding(rule, evidence, score)
 
     # -- text ----------------------------------------------------------------------------------------------------
 

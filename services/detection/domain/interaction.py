@@ -42,7 +42,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """What passed between people, models and tools, as far as it was sent to us."""
+    """What passed between people, models and tools, as far as it was sent to us.
+
+    `failed`: the sender says that the tool's result is an error. Texts of tools that say so themselves need no flag.
+    """
 
     direction: Direction
     segments: tuple[Segment, ...]
@@ -54,6 +57,7 @@ class Interaction:
     tokens: int = 0
     cost_usd: float = 0.0
     team: str = ""
+    failed: bool = False
 
     @property
     def size(self) -> int:

@@ -1,0 +1,90 @@
+"""Canaries: strings planted in hidden context that have no business anywhere else.
+
+Registered per asset and kept as keyed hashes only: of the letters and digits of the canary, in lower case, as it is,
+backwards, turned by 13 places, and in base64 and hex by itself; the readings of a text undo encodings of more. Text is
+compared run by run of letters and digits, consecutive runs joined, so that separators do not matter; runs of a session's
+last answers that could be pieces of a code are kept for a few turns, so that a canary told in parts is found too.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+MIN_LETTERS = 10
+MAX_LETTERS = 128
+MAX_CANARIES = 20
+_RUN = re.compile(r"[A-Za-z0-9]+")
+_JOINED = 16
+_CARRIED = 24
+_CARRIED_LETTERS = 600
+
+Mark = tuple[int, int]
+"""Length and keyed 64-bit hash of one form of a canary."""
+
+
+def _letters(text: str) -> str:
+    return "".join(_RUN.findall(text)).lower()
+
+
+def _hash(letters: str, key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(letters.encode(), digest_size=8, key=key[:64]).digest(), "big", signed=True)
+
+
+def marks_of(canary: str, key: bytes) -> list[Mark]:
+    """What is kept of a canary.
+
+    Raises:
+        ValueError: it has fewer letters and digits than nobody would write by chance, or too many.
+    """
+    letters = _letters(canary)
+    if not MIN_LETTERS <= len(letters) <= MAX_LETTERS:
+        raise ValueError(f"a canary has {MIN_LETTERS} to {MAX_LETTERS} letters and digits; this one has {len(letters)}")
+    encoded = (base64.b64encode(canary.encode()).decode(), canary.encode().hex())
+    forms = dict.fromkeys((letters, letters[::-1], codecs.encode(letters, "rot13"), *map(_letters, encoded)))
+    return [(len(form), _hash(form, key)) for form in forms]
+
+
+class CanaryIndex:
+    """The canaries registered for one asset, ready to be looked for."""
+
+    def __init__(self, marks: Iterable[Mark], key: bytes) -> None:
+        self._key = key
+        self._marks = frozenset((length, value) for length, value in marks)
+        self._lengths = frozenset(length for length, _ in self._marks)
+        self._longest = max(self._lengths, default=0)
+
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
+    def find(self, text: str) -> tuple[int, int] | None:
+        """Where a canary stands in a text, in characters."""
+        runs = [(match.group().lower(), match.start(), match.end()) for match in _RUN.finditer(text)]
+        found = self._joined([run for run, _, _ in runs])
+        return (runs[found[0]][1], runs[found[1]][2]) if found is not None else None
+
+    def find_in_pieces(self, carried: list[str], text: str) -> tuple[bool, list[str]]:
+        """Whether a canary stands in the pieces of earlier answers and this one; and the pieces to carry on."""
+        pieces = [*carried, *(run.lower() for run in _RUN.findall(text[:8_000]) if _could_be_piece(run))][-_CARRIED:]
+        while sum(map(len, pieces)) > _CARRIED_LETTERS:
+            pieces.pop(0)
+        return self._joined(pieces) is not None, pieces
+
+    def _joined(self, runs: Sequence[str]) -> tuple[int, int] | None:
+        for first in range(len(runs)):
+            joined = ""
+            for last in range(first, min(first + _JOINED, len(runs))):
+                joined += runs[last]
+                if len(joined) > self._longest:
+                    break
+                if len(joined) in self._lengths and (len(joined), _hash(joined, self._key)) in self._marks:
+                    return first, last
+        return None
+
+
+def _could_be_piece(run: str) -> bool:
+    """Not a word: it has a digit, or capitals where a word has none."""
+    return 2 <= len(run) <= MAX_LETTERS and (any(one.isdigit() for one in run) or (len(run) >= 3 and run.isupper()))
