@@ -120,6 +120,7 @@ def _observation(
                 Heard(
                     segment.direction,
                     segment.field,
+                    segment.text,
                     redact(segment.text, hidden) if hidden else segment.text,
                     max((one.score for one in attacks), default=0.0),
                     frozenset(one.kind for one in attacks if one.score >= SIGN_FROM),

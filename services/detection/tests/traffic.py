@@ -186,10 +186,82 @@ def _ordinary_events(rng: random.Random, one: TrafficOf, days: int) -> None:
 
 # -- sessions ------------------------------------------------------------------------------------------------------
 
-THINGS = ["invoice", "report", "order", "parcel", "meeting", "contract", "garden", "bicycle", "kitchen", "window", "engine", "holiday", "ticket", "printer", "camera", "budget", "survey", "train", "recipe", "novel"]
-PLACES = ["Lisbon", "Basel", "Oslo", "Cork", "Ghent", "Turin", "Graz", "Malmo", "Porto", "Bergen", "Leeds", "Lyon", "Trieste", "Bremen", "Vigo", "Aarhus"]
-PEOPLE = ["Anna", "Tom", "Eva", "Jonas", "Mira", "Paul", "Lena", "Omar", "Yuki", "Ines", "Karl", "Nora", "Sven", "Aiko", "Luis", "Dana"]
-DOING = ["check", "write", "plan", "compare", "explain", "summarise", "order", "cancel", "describe", "sort", "count", "translate", "draft", "book", "update", "move"]
+THINGS = [
+    "invoice",
+    "report",
+    "order",
+    "parcel",
+    "meeting",
+    "contract",
+    "garden",
+    "bicycle",
+    "kitchen",
+    "window",
+    "engine",
+    "holiday",
+    "ticket",
+    "printer",
+    "camera",
+    "budget",
+    "survey",
+    "train",
+    "recipe",
+    "novel",
+]
+PLACES = [
+    "Lisbon",
+    "Basel",
+    "Oslo",
+    "Cork",
+    "Ghent",
+    "Turin",
+    "Graz",
+    "Malmo",
+    "Porto",
+    "Bergen",
+    "Leeds",
+    "Lyon",
+    "Trieste",
+    "Bremen",
+    "Vigo",
+    "Aarhus",
+]
+PEOPLE = [
+    "Anna",
+    "Tom",
+    "Eva",
+    "Jonas",
+    "Mira",
+    "Paul",
+    "Lena",
+    "Omar",
+    "Yuki",
+    "Ines",
+    "Karl",
+    "Nora",
+    "Sven",
+    "Aiko",
+    "Luis",
+    "Dana",
+]
+DOING = [
+    "check",
+    "write",
+    "plan",
+    "compare",
+    "explain",
+    "summarise",
+    "order",
+    "cancel",
+    "describe",
+    "sort",
+    "count",
+    "translate",
+    "draft",
+    "book",
+    "update",
+    "move",
+]
 ASKS = (
     "Can you {doing} the {thing} for {person}?", "How do I {doing} a {thing} in {place}?", "What does the {thing} of {person} cost?",
     "Please {doing} the {thing}, and tell me when it is done.", "Where is the {thing} that {person} sent from {place}?",

@@ -16,7 +16,9 @@ from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.following import follow
 from services.detection.domain.rules import Amount, Metric, RateDetection
 from services.detection.domain.sessions import Measured, Sessions
+from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.trackers import Session, usage
+from services.detection.domain.trackers.canaries import CanaryIndex
 from services.detection.domain.trackers.probing import Probing
 from services.detection.domain.trackers.profile import Profile
 from services.detection.domain.verdict import Finding
@@ -42,6 +44,8 @@ class Watch:
     detector: Detector
     alerts: list[tuple[float, str, str]] = field(default_factory=list)
     interactions: int = 0
+    prompts: PromptIndex | None = None
+    canaries: CanaryIndex | None = None
     _last: dict[tuple[str, str], float] = field(default_factory=dict)
     _sessions: dict[str, Session] = field(default_factory=dict)
     _rates: Sessions = field(default_factory=Sessions)
@@ -88,7 +92,8 @@ class Watch:
             session = self._sessions.setdefault(interaction.session_id or "", Session())
             inspected = follow(
                 self.detector, interaction, inspected, session,
-                now=now, asset=asset, profile=profile, learning=profile, probing=actor,
+                now=now, asset=asset, prompts=self.prompts, canaries=self.canaries, profile=profile, learning=profile,
+                probing=actor,
             )  # fmt: skip
             found += inspected.findings
             for finding in worth_a_person(inspected.findings):

@@ -2,8 +2,9 @@
 
 Registered per asset and kept as keyed hashes only: of the letters and digits of the canary, in lower case, as it is,
 backwards, turned by 13 places, and in base64 and hex by itself; the readings of a text undo encodings of more. Text is
-compared run by run of letters and digits, consecutive runs joined, so that separators do not matter; runs of a session's
-last answers that could be pieces of a code are kept for a few turns, so that a canary told in parts is found too.
+compared run by run of letters and digits, consecutive runs joined, so that separators do not matter. Beginnings are
+hashed too: what a session has said of a canary so far is kept, and a run that continues it is recognised whatever was
+said in between, letter by letter if need be.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ MAX_CANARIES = 20
 _RUN = re.compile(r"[A-Za-z0-9]+")
 _JOINED = 16
 _CARRIED = 24
-_CARRIED_LETTERS = 600
 
 Mark = tuple[int, int]
-"""Length and keyed 64-bit hash of one form of a canary."""
+"""Length and keyed 64-bit hash of one form of a canary; the length of a beginning of one is negative."""
 
 
 def _letters(text: str) -> str:
@@ -45,7 +45,8 @@ def marks_of(canary: str, key: bytes) -> list[Mark]:
         raise ValueError(f"a canary has {MIN_LETTERS} to {MAX_LETTERS} letters and digits; this one has {len(letters)}")
     encoded = (base64.b64encode(canary.encode()).decode(), canary.encode().hex())
     forms = dict.fromkeys((letters, letters[::-1], codecs.encode(letters, "rot13"), *map(_letters, encoded)))
-    return [(len(form), _hash(form, key)) for form in forms]
+    beginnings = [(-length, _hash(letters[:length], key)) for length in range(1, len(letters))]
+    return [(len(form), _hash(form, key)) for form in forms] + beginnings
 
 
 class CanaryIndex:
@@ -54,7 +55,7 @@ class CanaryIndex:
     def __init__(self, marks: Iterable[Mark], key: bytes) -> None:
         self._key = key
         self._marks = frozenset((length, value) for length, value in marks)
-        self._lengths = frozenset(length for length, _ in self._marks)
+        self._lengths = frozenset(length for length, _ in self._marks if length > 0)
         self._longest = max(self._lengths, default=0)
 
     def __bool__(self) -> bool:
@@ -66,12 +67,22 @@ class CanaryIndex:
         found = self._joined([run for run, _, _ in runs])
         return (runs[found[0]][1], runs[found[1]][2]) if found is not None else None
 
-    def find_in_pieces(self, carried: list[str], text: str) -> tuple[bool, list[str]]:
-        """Whether a canary stands in the pieces of earlier answers and this one; and the pieces to carry on."""
-        pieces = [*carried, *(run.lower() for run in _RUN.findall(text[:8_000]) if _could_be_piece(run))][-_CARRIED:]
-        while sum(map(len, pieces)) > _CARRIED_LETTERS:
-            pieces.pop(0)
-        return self._joined(pieces) is not None, pieces
+    def find_in_pieces(self, said: list[str], text: str) -> tuple[bool, list[str]]:
+        """Whether this text completes a canary of which `said` was said before; and what is said of any by now."""
+        known = dict.fromkeys(said)
+        for match in _RUN.finditer(text[:8_000]):
+            run = match.group().lower()
+            for begun in ("", *known):
+                if len(begun) + len(run) > self._longest:
+                    continue
+                joined = begun + run
+                value = _hash(joined, self._key)
+                if begun and (len(joined), value) in self._marks:
+                    return True, list(known)
+                if (-len(joined), value) in self._marks:
+                    known[joined] = None
+        # The longest are the most that anybody said.
+        return False, sorted(known, key=len)[-_CARRIED:]
 
     def _joined(self, runs: Sequence[str]) -> tuple[int, int] | None:
         for first in range(len(runs)):
@@ -83,8 +94,3 @@ class CanaryIndex:
                 if len(joined) in self._lengths and (len(joined), _hash(joined, self._key)) in self._marks:
                     return first, last
         return None
-
-
-def _could_be_piece(run: str) -> bool:
-    """Not a word: it has a digit, or capitals where a word has none."""
-    return 2 <= len(run) <= MAX_LETTERS and (any(one.isdigit() for one in run) or (len(run) >= 3 and run.isupper()))

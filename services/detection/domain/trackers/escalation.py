@@ -72,7 +72,7 @@ class Escalation:
         self.quiet += 1
         if self.quiet > _CHAIN_ENDS_AFTER:
             self._start_over()
-        self.last = clipped(heard.text, _LAST_BYTES)
+        self.last = clipped(heard.masked, _LAST_BYTES)
         return signs
 
     def answer(self, heard: Heard, *, refused: bool) -> list[Sign]:

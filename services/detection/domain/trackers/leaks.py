@@ -26,7 +26,7 @@ class Leaks:
     """Attributes:
     said: by number of a fragment, the places of its words that were said, as bits.
     answers: with words of a fragment, so far.
-    pieces: runs of letters and digits that could be parts of a canary; kept for assets with canaries only.
+    pieces: beginnings of canaries that were said.
     """
 
     said: dict[int, int] = field(default_factory=dict)

@@ -23,7 +23,8 @@ class Heard:
     """One text that is new in its session.
 
     Attributes:
-        text: as sent, with secrets and personal data masked: parts of it may be kept for a few turns.
+        text: as sent; of it trackers keep hashes and figures at most.
+        masked: the same without its secrets and personal data: parts of it may be kept for a few turns.
         score: of the strongest attack finding in it, below the threshold of alerts too.
         kinds: of the attack findings of SIGN_FROM and more.
     """
@@ -31,6 +32,7 @@ class Heard:
     direction: Direction
     field: str
     text: str
+    masked: str
     score: float = 0.0
     kinds: frozenset[FindingKind] = frozenset()
 

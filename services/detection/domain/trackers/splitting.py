@@ -44,7 +44,7 @@ class Pieces:
     variables: dict[str, str] = field(default_factory=dict)
 
     def hear(self, heard: Heard, scan: Scan) -> list[Sign]:
-        text = heard.text[-_LOOKED_AT:]
+        text = heard.masked[-_LOOKED_AT:]
         if heard.score >= FLAG_AT:
             # It raised an alert of its own; joined to others it would only do so again.
             self.tails.clear()

@@ -79,7 +79,7 @@ class Session:
             one.direction is Direction.TOOL_CALL for one in observation.heard
         ):
             # A call without arguments is a call.
-            nothing = Heard(Direction.TOOL_CALL, "/tool/name", "")
+            nothing = Heard(Direction.TOOL_CALL, "/tool/name", "", "")
             observed.signs += self._hear(nothing, observation, around, observed)
         return observed
 
