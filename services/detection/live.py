@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from uuid import UUID
 
@@ -22,10 +22,12 @@ from services.detection.application.alerts import Sighting, raise_alerts
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.sessions import Sessions, Subject
 from services.detection.domain.similarity import PromptIndex
+from services.detection.domain.trackers.canaries import CanaryIndex
 from services.detection.domain.verdict import Block
-from services.detection.store import activity, assets, containments, generation, rules
+from services.detection.store import activity, assets, containments, generation, rules, usage
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
+from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
@@ -58,6 +60,7 @@ class Live:
         self.key = key
         """Keys digests of content and hashes of registered prompts."""
         self.sessions = Sessions(subjects)
+        self.tracking = Tracking(subjects)
         self._rules_at = self._containments_at = 0
         self._detector: Detector | None = None
         self._containments: dict[tuple[str, str, str | None], Containment] = {}
@@ -101,8 +104,13 @@ class Live:
             await asyncio.sleep(SHARE_SECONDS)
             await self.share_once()
 
-    async def share_once(self) -> None:
-        """Add this replica's part to the shared sums and take over the totals."""
+    async def share_once(self, *, everything: bool = False) -> None:
+        """Add this replica's part to the shared sums and take over the totals; `everything` leaves nothing for later."""
+        await self._share_rates()
+        if self._detector is not None:
+            await self.tracking.share(self._db, self._detector, datetime.now(UTC), self._folding, everything=everything)
+
+    async def _share_rates(self) -> None:
         unshared = self.sessions.take_unshared()
         if not unshared:
             return
@@ -242,6 +250,7 @@ class Live:
         try:
             async with self._db.read() as tx:
                 watched = await assets.watched(tx, asset_id)
+                canaries = await usage.canaries_of(tx, asset_id)
         except Exception as error:
             if known is None or not is_outage(error):
                 raise
@@ -251,6 +260,7 @@ class Live:
         if changed:
             prompts = PromptIndex(watched.fragments, self.key) if watched is not None and watched.fragments else None
         self._assets[asset_id] = (now, watched, prompts)
+        self.tracking.register(asset_id, prompts, CanaryIndex(canaries.marks, self.key) if canaries.marks else None)
         self._assets.move_to_end(asset_id)
         while len(self._assets) > self._capacity:
             self._assets.popitem(last=False)

@@ -16,7 +16,7 @@ from services.detection import api, events, pack
 from services.detection.application import containments, rules
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
-from services.detection.store import activity, metadata
+from services.detection.store import activity, metadata, usage
 from shared import telemetry
 from shared.commands import command_line
 from shared.database import is_outage
@@ -56,7 +56,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
             await asyncio.sleep(RETRY_SECONDS)
     yield
     try:
-        await memory.share_once()
+        await memory.share_once(everything=True)
     except Exception as error:
         # What was counted in the last second is all that it costs.
         telemetry.logger().warning("activity_not_shared", error=repr(error))
@@ -87,6 +87,7 @@ async def expire(runtime: Runtime) -> None:
 async def forget(runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
         await activity.forget(tx, time.time())
+        await usage.forget(tx, time.time())
 
 
 SERVICE = Service(

@@ -1,5 +1,5 @@
 """HTTP in, HTTP out."""
 
-from services.detection.api import alerts, containments, inspections, rules, telemetry
+from services.detection.api import alerts, containments, inspections, limits, rules, telemetry
 
-ROUTERS = (inspections.router, rules.router, alerts.router, containments.router, telemetry.router)
+ROUTERS = (inspections.router, rules.router, alerts.router, containments.router, telemetry.router, limits.router)

@@ -327,6 +327,7 @@ async def _inspect(asked: NewInspection, interaction: Interaction, caller: Calle
     # A long text takes tens of milliseconds, in which nobody else should wait.
     inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
     verdict, score = weigh(inspected.findings)
+    memory.tracking.count(interaction, now, flagged=verdict is not Verdict.ALLOW)
     team = _owner(asset, caller)
     block = memory.block_of(asset_id=asked.asset_id, session_id=asked.session_id, actor=asked.actor, team=team, now=now)
     if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:

@@ -52,7 +52,41 @@ def follow(
     learning: Profile | None = None,
     probing: Probing | None = None,
 ) -> Inspected:
-    """What the detector held, and what the interaction is in its session, which moves on by it.
+    """What the detector held, and what the interaction is in its session; arguments as for `observed`."""
+    new = observed(
+        detector,
+        interaction,
+        inspected,
+        session,
+        now=now,
+        asset=asset,
+        prompts=prompts,
+        canaries=canaries,
+        profile=profile,
+        learning=learning,
+        probing=probing,
+    )
+    if not new:
+        return inspected
+    findings = sorted((*inspected.findings, *new), key=lambda one: (-one.score, one.rule_id))[:MAX_FINDINGS]
+    return Inspected(tuple(findings), inspected.redactions)
+
+
+def observed(
+    detector: Detector,
+    interaction: Interaction,
+    inspected: Inspected,
+    session: Session,
+    *,
+    now: datetime,
+    asset: Asset | None = None,
+    prompts: PromptIndex | None = None,
+    canaries: CanaryIndex | None = None,
+    profile: Profile | None = None,
+    learning: Profile | None = None,
+    probing: Probing | None = None,
+) -> tuple[Finding, ...]:
+    """What the interaction is in its session, which moves on by it: findings beside the detector's own.
 
     Args:
         inspected: the detector's findings in this interaction.
@@ -62,8 +96,8 @@ def follow(
     """
     around = Surroundings(_Scan(detector, interaction.asset_id), detector.signs, prompts, canaries, profile, learning)
     observation = _observation(interaction, inspected, session, now, asset)
-    observed = session.observe(observation, around)
-    judged = [(sign.signal, sign) for sign in (*observed.signs, *(probing.signs() if probing is not None else ()))]
+    seen = session.observe(observation, around)
+    judged = [(sign.signal, sign) for sign in (*seen.signs, *(probing.signs() if probing is not None else ()))]
     directions = {segment.field: segment.direction for segment in interaction.segments}
     found: dict[object, tuple[Rule, Evidence]] = {}
     for rule in detector.stateful:
@@ -71,9 +105,9 @@ def follow(
         if isinstance(detection, SequenceDetection):
             if not applies(rule, interaction.direction, interaction, asset, now):
                 continue
-            points, shown = observed.sequence(detection.steps, detection.within_turns, detection.within_seconds)
+            points, shown = seen.sequence(detection.steps, detection.within_turns, detection.within_seconds)
             if points >= detection.threshold:
-                field = observed.call.field if observed.call is not None else ""
+                field = seen.call.field if seen.call is not None else ""
                 _keep_gravest(found, detection.steps, rule, Evidence(field, 0, 0, f"{points:.1f} points: {shown}"))
         elif isinstance(detection, TrackerDetection):
             for signal, sign in judged:
@@ -84,15 +118,11 @@ def follow(
                         _keep_gravest(
                             found, signal, rule, Evidence(sign.field, 0, 0, f"{sign.value:.2f}: {sign.shown}")
                         )
-    if not found:
-        return inspected
     if probing is not None:
         for what in found:
             if isinstance(what, Signal):
                 probing.announce(what)
-    new = [detector.finding(rule, evidence, _score(rule)) for rule, evidence in found.values()]
-    findings = sorted((*inspected.findings, *new), key=lambda one: (-one.score, one.rule_id))[:MAX_FINDINGS]
-    return Inspected(tuple(findings), inspected.redactions)
+    return tuple(detector.finding(rule, evidence, _score(rule)) for rule, evidence in found.values())
 
 
 def _keep_gravest(found: dict[object, tuple[Rule, Evidence]], what: object, rule: Rule, evidence: Evidence) -> None:

@@ -71,9 +71,6 @@ class Probing:
             value = int(integer.group())
             self.counted += 0 < value - self.last_number <= 16
             self.last_number = value
-        elif found:
-            # Walking through a dictionary is counting, too.
-            pass
         if exact != self.last_text and len(found) >= 6:
             self._resembles(found)
         self.last_text = exact
@@ -161,12 +158,14 @@ class Probing:
 
     def _resembles(self, found: list[str]) -> None:
         # Its smallest hashes: texts with most words in common have most of these in common.
-        signature = tuple(sorted({number(word) for word in found})[:_SIGNATURE])
+        self._add_near(tuple(sorted({number(word) for word in found})[:_SIGNATURE]), 1)
+
+    def _add_near(self, signature: tuple[int, ...], count: int) -> None:
         closest = max(self.near, key=lambda one: len(set(one) & set(signature)), default=None)
         if closest is not None and len(set(closest) & set(signature)) >= _NEAR:
-            self.near[closest] += 1
+            self.near[closest] += count
             return
-        _add(self.near, signature, _CLUSTERS)
+        _add(self.near, signature, _CLUSTERS, count)
 
     def _turn_to(self, day: int) -> None:
         if day == self.day:
@@ -178,6 +177,10 @@ class Probing:
         for name in self.__slots__:
             setattr(self, name, getattr(fresh, name))
         self.earlier = earlier
+
+    def fresh(self) -> Probing:
+        """An empty sketch that goes on where this one stands, for what is to be shared next."""
+        return Probing(self.day, last_number=self.last_number, last_text=self.last_text)
 
     def merge(self, other: Probing) -> None:
         """Add what another replica saw of the same actor; the later day is the day of both."""
@@ -193,13 +196,11 @@ class Probing:
         for name in ("requests", "counted", "memorised", "embedded", "answers", "characters"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.registers = bytearray(max(pair) for pair in zip(self.registers, other.registers, strict=True))
-        for mine, theirs, most in (
-            (self.openings, other.openings, _TEMPLATES),
-            (self.closings, other.closings, _TEMPLATES),
-            (self.near, other.near, _CLUSTERS),
-        ):
+        for mine, theirs in ((self.openings, other.openings), (self.closings, other.closings)):
             for what, count in theirs.items():
-                _add(mine, what, most, count)
+                _add(mine, what, _TEMPLATES, count)
+        for signature, count in other.near.items():
+            self._add_near(signature, count)
         self.announced = max(self.announced, other.announced)
         self.announced_membership = max(self.announced_membership, other.announced_membership)
 

@@ -71,14 +71,15 @@ class ToolUse:
         """`known`: what the whole fleet of replicas knows, when this is only the part not shared yet."""
         late = (known.calls if known is not None else self.calls) >= TOOL_CALLS
         self.length.learn(math.log1p(length))
+        before = known if known is not None else self
         for host in hosts:
             if host not in self.hosts and len(self.hosts) < MAX_HOSTS:
+                self.late_hosts += late and host not in before.hosts
                 self.hosts.add(host)
-                self.late_hosts += late
         for root in roots:
             if root not in self.roots and len(self.roots) < MAX_ROOTS:
+                self.late_roots += late and root not in before.roots
                 self.roots.add(root)
-                self.late_roots += late
 
     def merge(self, other: ToolUse) -> None:
         self.length.merge(other.length)

@@ -31,6 +31,34 @@ _ADAPTS_FROM = 0.1
 _EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday; days of the week count from Monday
 
 
+Place = tuple[str, str, str, int]
+"""Whose usage and when: subject's kind and key, `hour` or `day`, and its number since the epoch."""
+
+
+@dataclass(slots=True)
+class Used:
+    """Sums of usage; `flagged` are the requests that detectors flagged."""
+
+    tokens: float = 0.0
+    cost_usd: float = 0.0
+    requests: float = 0.0
+    flagged: float = 0.0
+
+    def add(self, other: Used) -> None:
+        self.tokens += other.tokens
+        self.cost_usd += other.cost_usd
+        self.requests += other.requests
+        self.flagged += other.flagged
+
+    def of(self, amount: Amount) -> float:
+        return self.tokens if amount is Amount.TOKENS else self.cost_usd if amount is Amount.COST_USD else self.requests
+
+    @property
+    def is_tainted(self) -> bool:
+        """Too much of it was flagged to learn from."""
+        return self.flagged > 0.2 * self.requests
+
+
 def hour_of(at: float) -> int:
     return int(at // HOUR)
 
