@@ -105,7 +105,7 @@ class Live:
             await self.share_once()
 
     async def share_once(self, *, everything: bool = False) -> None:
-        """Add this replica's part to the shared sums and take over the totals; `everything` leaves nothing for later."""
+        """Add this replica's part to the shared sums and take over the totals; `everything` leaves nothing over."""
         await self._share_rates()
         if self._detector is not None:
             await self.tracking.share(self._db, self._detector, datetime.now(UTC), self._folding, everything=everything)

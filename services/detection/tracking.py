@@ -3,8 +3,8 @@
 Two kinds of state. A session's depends on the order of its interactions; it belongs to whoever owns the session, who
 calls `open`, `observe` and `close`, and stores the bytes. Everything else adds up: each replica keeps what came since
 it last shared, adds it to what all replicas share, usage once a second and profiles every ten, and takes over the
-result. So a replica is behind by what the others saw in that time, and a crash loses as much at most. Memory is bounded: the least recently used
-assets and actors leave, and are in the database then.
+result. So a replica is behind by what the others saw in that time, and a crash loses as much at most. Memory is
+bounded: the least recently used assets and actors leave, and are in the database then.
 """
 
 from __future__ import annotations
@@ -172,12 +172,16 @@ class Tracking:
         try:
             async with db.begin() as tx:
                 # Actors' sketches were kept here alone before: the first time all of it is shared.
+                actors = await store.merge_profiles(
+                    tx,
+                    "actor",
+                    asked,
+                    lambda key, state: _merged(_probing_of(state), self._whole(key, asked[key], state)),
+                    now,
+                )
                 profiles = await store.merge_profiles(
                     tx, "asset", learned, lambda key, state: _merged(_profile_of(state), learned[key]), now
                 )
-                actors = await store.merge_profiles(
-                    tx, "actor", asked, lambda key, state: _merged(_probing_of(state), self._whole(key, asked[key], state)), now
-                )  # fmt: skip
                 if used:
                     # Last, since alerts are raised under a lock that inspections queue for.
                     await application.share(tx, used, detector, self._baselines, now, folding)

@@ -12,7 +12,16 @@ from services.detection import pack
 from services.detection.application import SYSTEM
 from services.detection.domain.assets import NoSuchAsset
 from services.detection.domain.detector import Detector, Loaded
-from services.detection.domain.rules import Example, InvalidRule, Rule, Status, check
+from services.detection.domain.rules import (
+    Example,
+    InvalidRule,
+    RegexDetection,
+    Rule,
+    SequenceDetection,
+    Status,
+    TrackerDetection,
+    check,
+)
 from services.detection.domain.trial import Trial, try_example
 from services.detection.store import assets, generation
 from services.detection.store import rules as store
@@ -36,13 +45,19 @@ class RuleExists(Conflict):
 def tried(rule: Rule) -> Detector:
     """A detector of this one rule, for trying it; one that is out of force is tried as though it ran.
 
+    A rule over a tracker's signal needs what signals are made of: the shipped patterns run beside it.
+
     Raises:
         InvalidRule: a pattern cannot run; names the field.
     """
     check(rule)
     status = Status.TEST if rule.status is Status.DEPRECATED else rule.status
     running = rule.model_copy(update={"status": status, "expires_at": None})
-    return Detector([Loaded(running, 1)], pack.compiled(), frozenset())
+    beside: list[Loaded] = []
+    if isinstance(rule.detection, TrackerDetection | SequenceDetection):
+        shipped = [one.rule for one in pack.shipped().values() if one.rule.id != rule.id]
+        beside = [Loaded(one, 1) for one in shipped if isinstance(one.detection, RegexDetection)]
+    return Detector([Loaded(running, 1), *beside], pack.compiled(), frozenset(one.rule.id for one in beside))
 
 
 def check_examples(rule: Rule) -> None:

@@ -28,6 +28,7 @@ from services.detection.domain.rules import (
     Response,
     Rule,
     SequenceDetection,
+    Signal,
     SimilarityDetection,
     StatisticalDetection,
     Status,
@@ -124,7 +125,11 @@ class Detector:
         self.similarity = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, SimilarityDetection)
         ]
-        self.stateful = [one for one in self._rules if isinstance(one.detection, TrackerDetection | SequenceDetection)]
+        self.trackers: dict[Signal, list[tuple[Rule, TrackerDetection]]] = {}
+        for one in self._rules:
+            if isinstance(one.detection, TrackerDetection):
+                self.trackers.setdefault(one.detection.signal, []).append((one, one.detection))
+        self.sequences = [(one, one.detection) for one in self._rules if isinstance(one.detection, SequenceDetection)]
         self.usage = [one for one in self._rules if isinstance(one.detection, UsageDetection | BudgetDetection)]
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from services.detection.domain.assets import Asset
 from services.detection.domain.detector import MAX_FINDINGS, Detector, Inspected, applies
 from services.detection.domain.evidence import redact
 from services.detection.domain.interaction import Interaction
-from services.detection.domain.rules import Rule, SequenceDetection, Signal, TrackerDetection, View
+from services.detection.domain.rules import Rule, Signal, View
 from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.trackers import Heard, Observation, Session, Surroundings
 from services.detection.domain.trackers.canaries import CanaryIndex
@@ -97,27 +97,21 @@ def observed(
     around = Surroundings(_Scan(detector, interaction.asset_id), detector.signs, prompts, canaries, profile, learning)
     observation = _observation(interaction, inspected, session, now, asset)
     seen = session.observe(observation, around)
-    judged = [(sign.signal, sign) for sign in (*seen.signs, *(probing.signs() if probing is not None else ()))]
     directions = {segment.field: segment.direction for segment in interaction.segments}
     found: dict[object, tuple[Rule, Evidence]] = {}
-    for rule in detector.stateful:
-        detection = rule.detection
-        if isinstance(detection, SequenceDetection):
-            if not applies(rule, interaction.direction, interaction, asset, now):
-                continue
-            points, shown = seen.sequence(detection.steps, detection.within_turns, detection.within_seconds)
-            if points >= detection.threshold:
-                field = seen.call.field if seen.call is not None else ""
-                _keep_gravest(found, detection.steps, rule, Evidence(field, 0, 0, f"{points:.1f} points: {shown}"))
-        elif isinstance(detection, TrackerDetection):
-            for signal, sign in judged:
-                enough = sign.samples >= detection.min_samples
-                if signal is detection.signal and enough and sign.value >= detection.threshold:
-                    direction = directions.get(sign.field, interaction.direction)
-                    if applies(rule, direction, interaction, asset, now):
-                        _keep_gravest(
-                            found, signal, rule, Evidence(sign.field, 0, 0, f"{sign.value:.2f}: {sign.shown}")
-                        )
+    for sign in (*seen.signs, *(probing.signs() if probing is not None else ())):
+        direction = directions.get(sign.field, interaction.direction)
+        for rule, tracked in detector.trackers.get(sign.signal, ()):
+            enough = sign.value >= tracked.threshold and sign.samples >= tracked.min_samples
+            if enough and applies(rule, direction, interaction, asset, now):
+                evidence = Evidence(sign.field, 0, 0, f"{sign.value:.2f}: {sign.shown}")
+                _keep_gravest(found, sign.signal, rule, evidence)
+    for rule, sequence in detector.sequences if seen.call is not None else ():
+        if applies(rule, interaction.direction, interaction, asset, now):
+            points, shown = seen.sequence(sequence.steps, sequence.within_turns, sequence.within_seconds)
+            if seen.call is not None and points >= sequence.threshold:
+                evidence = Evidence(seen.call.field, 0, 0, f"{points:.1f} points: {shown}")
+                _keep_gravest(found, sequence.steps, rule, evidence)
     if probing is not None:
         for what in found:
             if isinstance(what, Signal):
@@ -163,7 +157,7 @@ def _observation(
         interaction.direction,
         tool,
         interaction.failed,
-        flagged=verdict.weigh(inspected.findings)[0] is not Verdict.ALLOW,
+        flagged=bool(inspected.findings) and verdict.weigh(inspected.findings)[0] is not Verdict.ALLOW,
         authorized=asset is not None and tool in asset.authorized_tools,
     )
 

@@ -3,7 +3,8 @@
 A rule is written in YAML or sent over the API; both end here. The specification's five types of detection: regex over
 text, similarity to registered prompt fragments, statistics of a text or a session, policy of an asset, and rates in a
 window of time. And four of what only several interactions show: a tracker's signal, a sequence of acts, usage against
-what is usual at this hour, and a budget. Patterns are RE2 syntax (no look-around, no back-references), so no text makes one explode.
+what is usual at this hour, and a budget. Patterns are RE2 syntax (no look-around, no back-references), so no text makes
+one explode.
 """
 
 from __future__ import annotations
@@ -268,9 +269,10 @@ class TrackerDetection(Part):
 class SequenceDetection(Part):
     """Acts of one session in this order, the last of them now, within so many turns and seconds.
 
-    A sequence by itself is what agents do all day. So points are asked for (`trackers.tools` has the reasons): 1 for the
-    sequence, 1 when the last act's destination or command comes from the untrusted content, 1 when it carries words of
-    the sensitive read, 1 when the untrusted content looked like an attack, half when the destination is new for the tool.
+    A sequence by itself is what agents do all day. So points are asked for (`trackers.tools` has the reasons): 1 for
+    the sequence, 1 when the last act's destination or command comes from the untrusted content, 1 when it carries
+    pieces of what was read, 1 when the untrusted content looked like an attack, half when the command runs what it
+    fetches, half when the destination is new for the tool.
     """
 
     type: Literal["sequence"] = "sequence"
@@ -356,8 +358,8 @@ class Hours(Part):
 class Example(Part):
     """An interaction for a rule to be tried on, `repeat` times; `before` are the session's earlier outputs.
 
-    `turns` in place of content is a whole session, of which any turn may make the rule fire; `usage_hours` is an asset's
-    or actor's usage.
+    `turns` in place of content is a whole session, of which any turn may make the rule fire; `usage_hours` is the
+    usage of an asset or actor.
     """
 
     turns: tuple[Turn, ...] = Field(default=(), max_length=200)

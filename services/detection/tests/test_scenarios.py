@@ -11,7 +11,8 @@ import pytest
 from services.detection.domain.similarity import PromptIndex, fragments_of
 from services.detection.domain.trackers.canaries import CanaryIndex, marks_of
 from services.detection.tests import attacks
-from services.detection.tests.traffic import START_HOUR, Talk, TrafficOf, Turn, Used, Words, fleet, session
+from services.detection.tests.talks import Talk, Turn, Words, session
+from services.detection.tests.traffic import START_HOUR, TrafficOf, Used, fleet
 from services.detection.tests.watch import Watch, seeded, the_detector
 
 KEY = b"scenarios"
@@ -152,7 +153,8 @@ def test_fifty_assets_are_quiet_for_thirty_days(capsys: pytest.CaptureFixture[st
     with capsys.disabled():
         print(
             f"\n{len(assets)} assets, {DAYS} days, {watch.interactions} interactions: {rate:.2f} false alerts a day,"
-            f" {dict(watch.rules(counted_from))}; in the {WARM_DAYS} days before {len(watch.alerts) - round(rate * DAYS)}"
+            f" {dict(watch.rules(counted_from))}; in the {WARM_DAYS} "
+            f"days before {len(watch.alerts) - round(rate * DAYS)}"
         )
     assert rate <= 1.0
     assert len(watch.alerts) <= DAYS

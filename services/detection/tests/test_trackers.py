@@ -23,7 +23,8 @@ from services.detection.domain.trackers.probing import Probing
 from services.detection.domain.trackers.profile import Profile
 from services.detection.domain.trackers.state import MAX_BYTES
 from services.detection.tests import attacks
-from services.detection.tests.traffic import START_HOUR, Talk, Words
+from services.detection.tests.talks import Talk, Words
+from services.detection.tests.traffic import START_HOUR
 from services.detection.tests.watch import seeded, the_detector
 from shared.contracts.detection import Direction
 from shared.contracts.inventory import AssetType, DataClassification, Lifecycle

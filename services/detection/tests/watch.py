@@ -1,4 +1,4 @@
-"""Detection without a database: what a replica does with traffic, on the clock of the traffic, alerts counted as folded."""
+"""Detection without a database: what a replica does with traffic, on the clock of that traffic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.detection.application.alerts import worth_a_person
 from services.detection.domain.assets import Asset
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.following import follow
-from services.detection.domain.rules import Amount, Metric, RateDetection
+from services.detection.domain.rules import Amount, Metric
 from services.detection.domain.sessions import Measured, Sessions
 from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.trackers import Session, usage
@@ -22,7 +22,8 @@ from services.detection.domain.trackers.canaries import CanaryIndex
 from services.detection.domain.trackers.probing import Probing
 from services.detection.domain.trackers.profile import Profile
 from services.detection.domain.verdict import Finding
-from services.detection.tests.traffic import TrafficOf, Turn, Used
+from services.detection.tests.talks import Turn
+from services.detection.tests.traffic import TrafficOf, Used
 from shared.contracts.detection import Direction
 from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
 
@@ -147,9 +148,8 @@ class Watch:
             Metric.COST_USD_PER_HOUR: used.cost_usd,
         }
         for rule, detection in self.detector.rates:
-            if isinstance(detection, RateDetection) and detection.by == "actor":
-                if values.get(detection.metric, 0.0) > detection.threshold:
-                    self._raise(at, rule.id, whom)
+            if detection.by == "actor" and values.get(detection.metric, 0.0) > detection.threshold:
+                self._raise(at, rule.id, whom)
 
     def _raise(self, at: float, rule: str, whom: str) -> None:
         last = self._last.get((rule, whom))

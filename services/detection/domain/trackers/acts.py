@@ -254,17 +254,21 @@ _WRITES = frozenset(
 )
 
 _CARRIES_AWAY = re2.compile(
-    r"(?i)\b(?:curl|wget|http|invoke-webrequest|iwr)\b[^\n]{0,400}(?:\s-(?:d|F|T)\b|--data|--form|--upload|--post|-X\s*(?:POST|PUT)|\?[^\s]{0,40}=\$)"
+    r"(?i)\b(?:curl|wget|http|invoke-webrequest|iwr)\b[^\n]{0,400}(?:\s-(?:d"
+    r"|F|T)\b|--data|--form|--upload|--post|-X\s*(?:POST|PUT)|\?[^\s]{0,40}=\$)"
     r"|\b(?:requests|httpx|axios|fetch)\.?(?:post|put)?\s*\([^\n]{0,200}\b(?:data|json|body|files|method)\b\s*[:=]"
     r"|\b(?:nc|ncat|scp|rsync|sftp|ftp|telnet)\s+\S|\b(?:dig|nslookup|host)\s[^\n]{0,80}\$|\bgit\s+push\b|>\s*/dev/tcp/"
 )
 _FETCHES_AND_RUNS = re2.compile(
-    r"(?i)\b(?:curl|wget|iwr|invoke-webrequest)\b[^\n]{0,300}(?:\|\s*(?:sudo\s+)?(?:ba|z|da)?sh\b|\|\s*(?:python|perl|node|iex)|&&)"
+    r"(?i)\b(?:curl|wget|iwr|invoke-webrequest)\b[^\n]{0,300}(?:\|\s*(?:sudo\s+)?(?:ba"
+    r"|z|da)?sh\b|\|\s*(?:python|perl|node|iex)|&&)"
     r"|\bbase64\s+(?:-d|--decode)[^\n]{0,80}\|\s*(?:ba)?sh\b|\beval\s*\(?[\"'$]"
 )
 _SENSITIVE_PATH = re2.compile(
-    r"(?i)(?:^|[\s\"'=@/~\\])(?:\.env\b|\.ssh\b|id_(?:rsa|ed25519)|\.aws/|\.netrc|\.pgpass|\.kube/|\.git-credentials|\.npmrc|\.pypirc|/etc/(?:passwd|shadow)"
-    r"|credentials?(?:\.\w{2,5})?\b|secrets?(?:\.\w{2,5})\b|wallet\.dat|[\w-]+\.(?:pem|p12|pfx|kdbx|keystore)\b|/proc/self/environ)"
+    r"(?i)(?:^|[\s\"'=@/~\\])(?:\.env\b|\.ssh\b|id_(?:rsa|ed25519)|\.aws/|\.netrc"
+    r"|\.pgpass|\.kube/|\.git-credentials|\.npmrc|\.pypirc|/etc/(?:passwd|shadow)"
+    r"|credentials?(?:\.\w{2,5})?\b|secrets?(?:\.\w{2,5})\b|wallet\.dat"
+    r"|[\w-]+\.(?:pem|p12|pfx|kdbx|keystore)\b|/proc/self/environ)"
 )
 
 

@@ -1,7 +1,7 @@
 """A hidden prompt that leaks in pieces, and canaries.
 
 One answer with a whole fragment is for the similarity rules. Here the words of a fragment that were said in runs of at
-least four are ticked off over the answers of a session; half a sentence today and the other half next turn make a whole.
+least four are ticked off over the answers of a session: half a sentence now and the other half next turn make a whole.
 """
 
 from __future__ import annotations

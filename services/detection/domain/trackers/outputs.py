@@ -10,6 +10,7 @@ answers before it refused.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from services.detection.domain.rules import Signal
@@ -29,6 +30,10 @@ _RECENT = 12
 _SCRIPTS = ((0x0250, "latin"), (0x0400, "greek"), (0x0530, "cyrillic"), (0x0600, "hebrew"), (0x0780, "arabic"),
             (0x0E00, "indic"), (0x1100, "thai"), (0x1200, "hangul"), (0x2E80, "other"), (0xAC00, "han"),
             (0xD7B0, "hangul"), (0x110000, "other"))  # fmt: skip
+
+
+_ENDS = [end for end, _ in _SCRIPTS]
+_NAMES = [name for _, name in _SCRIPTS]
 
 
 @dataclass(slots=True)
@@ -57,8 +62,7 @@ def script_of(text: str) -> str:
     counts: dict[str, int] = {}
     for character in text[:120]:
         if character.isalpha():
-            place = ord(character)
-            name = next(name for end, name in _SCRIPTS if place < end)
+            name = _NAMES[bisect_right(_ENDS, ord(character))]
             counts[name] = counts.get(name, 0) + 1
     return max(counts, key=counts.__getitem__) if counts else ""
 

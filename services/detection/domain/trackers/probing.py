@@ -63,7 +63,7 @@ class Probing:
         self.requests += 1
         exact = number(text)
         self._see(exact)
-        found = words(text[:1_200], 96)
+        found = words(text[:600], 48)
         _add(self.openings, number(" ".join(found[:4])))
         _add(self.closings, number(" ".join(found[-4:])))
         integer = _INTEGER.search(text)

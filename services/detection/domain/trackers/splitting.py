@@ -2,7 +2,8 @@
 
 The pieces join as written, with spaces, and by variables or numbered parts ("a = ...", "part 2: ...", then "a + b").
 Only a match that spans a seam counts, and none of a text that raised an alert by itself is joined: what fires is what
-no single turn showed. What is joined is masked and bounded to BYTES; joining happens only where a text looks like a piece.
+no single turn showed. What is joined is masked and bounded to BYTES; joining happens only where a text looks like a
+piece.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _LOOKED_AT = 4_000
 """Characters at the end of a text that pieces are looked for in."""
 _ASSIGNED = re.compile(r"\b([A-Za-z]\w{0,9})\s*(?::=|=|:|\bis\b)\s*[\"'`“‘]([^\"'`”’\n]{1,120})[\"'`”’]")
 _NUMBERED = re.compile(
-    r"(?i)\b(?:part|piece|chunk|fragment|teil|partie|parte|czesc|часть|deel)\s*#?\(?(\d{1,2})\)?(?:\s*(?:/|of)\s*\d{1,2})?\s*[:=\-]\s*"
+    r"(?i)\b(?:part|piece|chunk|fragment|teil|partie|parte|czesc|часть"
+    r"|deel)\s*#?\(?(\d{1,2})\)?(?:\s*(?:/|of)\s*\d{1,2})?\s*[:=\-]\s*"
     r"[\"'`“‘]?([^\n\"'`”’]{1,160})"
 )
 _SUM = re.compile(r"\b[A-Za-z]\w{0,9}(?:\s*\+\s*[A-Za-z]\w{0,9}\b){1,23}")

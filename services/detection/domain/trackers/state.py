@@ -160,7 +160,8 @@ class Session:
         heat, outputs, tools, leaks = self.escalation, self.outputs, self.tools, self.leaks
         parts = [
             [self.turns, self.last_at, self.seen, self.asked_in],
-            [heat.heat, heat.scores, heat.kinds, heat.refused, heat.refusals, heat.framed, heat.quiet, heat.last, heat.pressing],
+            [heat.heat, heat.scores, heat.kinds, heat.refused, heat.refusals, heat.framed, heat.quiet, heat.last,
+             heat.pressing],
             [self.pieces.tails, self.pieces.variables],
             [_spread(outputs.entropy), _spread(outputs.length), outputs.scripts, outputs.refusals],
             [tools.events, list(tools.tainted), list(tools.trusted), list(tools.data), tools.pending, tools.last_call,

@@ -33,19 +33,23 @@ _ADDRESS = re.compile(
     r"|\b([a-z0-9._%+-]{1,64}@[a-z0-9.-]{1,253}\.[a-z]{2,24})\b"
 )
 _HEADER = re.compile(
-    r"(?im)^[\s\"'{\[,*-]*(?:from|to|cc|reply[-_ ]?to|sender|author|requester|customer(?:[-_ ]?e?mail)?|e-?mail|contact)[\"'*]*\s*[:=].*$"
+    r"(?im)^[\s\"'{\[,*-]*(?:from|to|cc|reply[-_ ]?to|sender|author"
+    r"|requester|customer(?:[-_ ]?e?mail)?|e-?mail|contact)[\"'*]*\s*[:=].*$"
 )
 _COMMAND = re.compile(
-    r"(?im)^[\s>$#`*-]*((?:sudo\s+)?(?:curl|wget|bash|sh|zsh|python3?|node|perl|ruby|pip3?|npx?|npm|nc|ncat|powershell|iwr|chmod|eval|base64|scp|ssh|git|docker|kubectl|rm)\b[^\n`]{6,300})"
+    r"(?im)^[\s>$#`*-]*((?:sudo\s+)?(?:curl|wget|bash|sh|zsh|python3?|node|perl|ruby|pip3?|npx?"
+    r"|npm|nc|ncat|powershell|iwr|chmod|eval|base64|scp|ssh|git|docker|kubectl|rm)\b[^\n`]{6,300})"
 )
 _ROOT = re.compile(r"(?:^|[\s\"'=:])((?:~|/|[A-Za-z]:\\)[\w.-]{1,40}(?:[/\\][\w.-]{1,40})?)")
 _IDENTIFIER = re.compile(r"\b(?=[\w-]{0,40}\d)[\w-]{6,40}\b")
 _WORD = re.compile(r"\w+")
 _ERROR = re.compile(
-    r"(?i)^\W{0,4}(?:error|exception|traceback|failed|failure|fatal|denied|unauthorized|forbidden|(?:http )?[45]\d\d\b)|\"(?:error|exception)\"\s*:\s*(?:\"|\{|true)|\bis_?error\"?\s*:\s*true"
+    r"(?i)^\W{0,4}(?:error|exception|traceback|failed|failure|fatal|denied|unauthorized|forbidden"
+    r"|(?:http )?[45]\d\d\b)|\"(?:error|exception)\"\s*:\s*(?:\"|\{|true)|\bis_?error\"?\s*:\s*true"
 )
 _DENIED = re.compile(
-    r"(?i)permission|denied|forbidden|unauthori[sz]ed|not (?:allowed|authori[sz]ed|permitted)|access|\b40[13]\b|policy|blocked"
+    r"(?i)permission|denied|forbidden|unauthori[sz]ed|not (?:allowed"
+    r"|authori[sz]ed|permitted)|access|\b40[13]\b|policy|blocked"
 )
 _BITS = {act: 1 << at for at, act in enumerate(Act)}
 
@@ -147,8 +151,8 @@ class Tools:
     def points(self, call: Call, steps: Sequence[Act], within_turns: int, within_seconds: float) -> tuple[float, str]:
         """How much speaks for a misuse that ends with this call; 0 when the steps did not come in this order.
 
-        The event of the call itself is the last one. Steps are looked for backwards, each in another tool than the next:
-        reading mail is both untrusted and private, and one call is not two steps.
+        The event of the call itself is the last one. Steps are looked for backwards, each in another tool than the
+        next: reading mail is both untrusted and private, and one call is not two steps.
         """
         if not self.events or not call.acts & _BITS[steps[-1]]:
             return 0.0, ""

@@ -1,11 +1,11 @@
-"""What an asset usually uses in an hour, learned so that ordinary bursts stay ordinary; and what is left of its budgets.
+"""What an asset usually uses in an hour, learned so that ordinary bursts stay ordinary; and budgets.
 
 Amounts are sums of hours (of days for actors), so that replicas share them by addition; everything here is a pure
 function of those sums. Usage has days, weeks and growth in it, and heavy tails: on a logarithmic scale an hour is
 compared with the mean of the week before it (growth), its place in the week being a median over the weeks on record,
 drawn towards that of the same hour on all working days or week-ends, and of all days, the fewer weeks there are.
 Spread is 1.4826 times the median absolute deviation, with a floor. Hours with an alert, or in which more than a fifth
-of the requests were flagged, are not learned from, unless they make more than a tenth: then they are how things are now.
+of the requests were flagged, are not learned from, unless they make up more than a tenth: then that is how things are.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def exceeds(detection: UsageDetection, of: Hours, baseline: Baseline, hour: int)
 
 @dataclass(frozen=True, slots=True)
 class Unusual:
-    """An hour that is not usual for an asset, by one rule; `actor` is whose usage it is, empty for the whole asset's."""
+    """An hour that is not usual for an asset, by one rule; `actor` is whose usage it is, empty if everybody's."""
 
     rule: Rule
     actor: str
