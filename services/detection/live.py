@@ -49,7 +49,15 @@ class Live:
     """One replica's memory."""
 
     def __init__(
-        self, db: Database, key: bytes, *, assets: int, subjects: int, folding: timedelta, asset_wait: timedelta
+        self,
+        db: Database,
+        key: bytes,
+        *,
+        tracking: Tracking,
+        assets: int,
+        subjects: int,
+        folding: timedelta,
+        asset_wait: timedelta,
     ) -> None:
         self._db = db
         self._asset_wait_seconds = asset_wait.total_seconds()
@@ -60,7 +68,8 @@ class Live:
         self.key = key
         """Keys digests of content and hashes of registered prompts."""
         self.sessions = Sessions(subjects)
-        self.tracking = Tracking(subjects)
+        self.tracking = tracking
+        """What this replica counts and learns of assets and actors, and shares."""
         self._rules_at = self._containments_at = 0
         self._detector: Detector | None = None
         self._containments: dict[tuple[str, str, str | None], Containment] = {}

@@ -17,6 +17,7 @@ from services.detection.application import containments, rules
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
 from services.detection.store import activity, metadata, usage
+from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.commands import command_line
 from shared.database import is_outage
@@ -34,6 +35,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
     memory = Live(
         runtime.db,
         key,
+        tracking=Tracking(settings.remembered_subjects),
         assets=settings.remembered_assets,
         subjects=settings.remembered_subjects,
         folding=timedelta(minutes=settings.folding_minutes),
