@@ -289,3 +289,19 @@ def test_canaries_are_found_however_they_come_out() -> None:
         found, said = index.find_in_pieces(said, f"the next letter is {letter} now")
         assert not found
     assert index.find_in_pieces(said, "and the last one is 1")[0]
+
+
+@pytest.mark.parametrize(
+    "motif", ["\n", "z ", "a@", "From: a@b.cc\n", "curl x | ", "a + ", 'a = "x" ', "part 1: x ", "漢"]
+)
+def test_64_kb_made_to_hurt_are_taken_in(detector: Detector, motif: str) -> None:
+    """What backtracks shows here: line breaks took nine seconds once, now three milliseconds."""
+    canaries = CanaryIndex(marks_of("zk-quokka-7f3a-91", KEY), KEY)
+    text = (motif * (65_536 // len(motif)))[:65_536].encode()[:65_536].decode(errors="ignore")
+    for direction in Direction:
+        session = Session()
+        said = Interaction(
+            direction, (Segment("/content", direction, text),), ASSET.asset_id, "s", "a", "read_email_bash"
+        )
+        observed(detector, said, Inspected((), {}), session, now=NOW, asset=ASSET, canaries=canaries)
+        assert len(session.dump()) < MAX_BYTES

@@ -13,14 +13,16 @@ import base64
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 MIN_LETTERS = 10
 MAX_LETTERS = 128
 MAX_CANARIES = 20
 _RUN = re.compile(r"[A-Za-z0-9]+")
-_JOINED = 16
-_CARRIED = 24
+_CARRIED = 8
+_LOOKED_AT = 3_000
+_HASHED = 20_000
+"""Candidates in one text: prose of 64 KB has half as many."""
 
 Mark = tuple[int, int]
 """Length and keyed 64-bit hash of one form of a canary; the length of a beginning of one is negative."""
@@ -63,14 +65,33 @@ class CanaryIndex:
 
     def find(self, text: str) -> tuple[int, int] | None:
         """Where a canary stands in a text, in characters."""
-        runs = [(match.group().lower(), match.start(), match.end()) for match in _RUN.finditer(text)]
-        found = self._joined([run for run, _, _ in runs])
-        return (runs[found[0]][1], runs[found[1]][2]) if found is not None else None
+        starts: dict[int, int] = {}
+        ends: dict[int, int] = {}
+        runs: list[str] = []
+        length = 0
+        for match in _RUN.finditer(text):
+            starts[length] = match.start()
+            runs.append(match.group())
+            length += match.end() - match.start()
+            ends[length] = match.end()
+        letters = "".join(runs).lower()
+        hashed: set[str] = set()
+        for start, there in starts.items():
+            for size in self._lengths:
+                # Only what begins and ends with a run is hashed, and once: 64 KB of short runs are 160,000 otherwise.
+                if start + size not in ends or (piece := letters[start : start + size]) in hashed:
+                    continue
+                if (size, _hash(piece, self._key)) in self._marks:
+                    return there, ends[start + size]
+                hashed.add(piece)
+                if len(hashed) >= _HASHED:
+                    return None
+        return None
 
     def find_in_pieces(self, said: list[str], text: str) -> tuple[bool, list[str]]:
         """Whether this text completes a canary of which `said` was said before; and what is said of any by now."""
         known = dict.fromkeys(said)
-        for match in _RUN.finditer(text[:8_000]):
+        for match in _RUN.finditer(text[:_LOOKED_AT]):
             run = match.group().lower()
             for begun in ("", *known):
                 if len(begun) + len(run) > self._longest:
@@ -83,14 +104,3 @@ class CanaryIndex:
                     known[joined] = None
         # The longest are the most that anybody said.
         return False, sorted(known, key=len)[-_CARRIED:]
-
-    def _joined(self, runs: Sequence[str]) -> tuple[int, int] | None:
-        for first in range(len(runs)):
-            joined = ""
-            for last in range(first, min(first + _JOINED, len(runs))):
-                joined += runs[last]
-                if len(joined) > self._longest:
-                    break
-                if len(joined) in self._lengths and (len(joined), _hash(joined, self._key)) in self._marks:
-                    return first, last
-        return None

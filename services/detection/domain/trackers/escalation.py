@@ -97,7 +97,7 @@ class Escalation:
     def _rise(self) -> float:
         """How much more the last three turns were than those before; 0 while they are too few or too weak."""
         late, early = self.scores[-3:], self.scores[:-3]
-        if len(early) < 2 or min(late) < SIGN_FROM or late[-1] < late[0] or self.heat < 0.6:
+        if len(early) < 2 or min(late) < SIGN_FROM or late[-1] <= late[0] or self.heat < 0.6:
             return 0.0
         return sum(late) / len(late) - sum(early) / len(early)
 

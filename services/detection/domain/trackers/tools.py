@@ -33,11 +33,11 @@ _ADDRESS = re.compile(
     r"|\b([a-z0-9._%+-]{1,64}@[a-z0-9.-]{1,253}\.[a-z]{2,24})\b"
 )
 _HEADER = re.compile(
-    r"(?im)^[\s\"'{\[,*-]*(?:from|to|cc|reply[-_ ]?to|sender|author"
-    r"|requester|customer(?:[-_ ]?e?mail)?|e-?mail|contact)[\"'*]*\s*[:=].*$"
+    r"(?im)^[ \t\"'{\[,*-]{0,12}(?:from|to|cc|reply[-_ ]?to|sender|author"
+    r"|requester|customer(?:[-_ ]?e?mail)?|e-?mail|contact)[\"'*]{0,4}[ \t]{0,4}[:=].*$"
 )
 _COMMAND = re.compile(
-    r"(?im)^[\s>$#`*-]*((?:sudo\s+)?(?:curl|wget|bash|sh|zsh|python3?|node|perl|ruby|pip3?|npx?"
+    r"(?im)^[ \t>$#`*-]{0,12}((?:sudo\s+)?(?:curl|wget|bash|sh|zsh|python3?|node|perl|ruby|pip3?|npx?"
     r"|npm|nc|ncat|powershell|iwr|chmod|eval|base64|scp|ssh|git|docker|kubectl|rm)\b[^\n`]{6,300})"
 )
 _ROOT = re.compile(r"(?:^|[\s\"'=:])((?:~|/|[A-Za-z]:\\)[\w.-]{1,40}(?:[/\\][\w.-]{1,40})?)")
