@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 
-BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway")
+BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
 
 
 def main() -> None:

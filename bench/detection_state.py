@@ -31,7 +31,7 @@ from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
 
 def measure(sessions: int) -> None:
     loaded = [Loaded(one.rule, 1) for one in pack.shipped().values()]
-    detector = Detector(loaded, pack.compiled(), frozenset(pack.shipped()))
+    detector = Detector(loaded, pack.compiled(), frozenset(pack.shipped()), pack.classifier())
     tracked: list[float] = []
     detected: list[float] = []
     counted: list[float] = []

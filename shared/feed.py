@@ -54,11 +54,14 @@ class Feed:
 
     Args:
         wanted: stream -> (sequence after which to start, subjects).
+        window: messages of a stream that are taken ahead; fewer where they are large.
     """
 
-    def __init__(self, bus: Bus, wanted: Mapping[str, tuple[int, Sequence[str]]]) -> None:
+    def __init__(self, bus: Bus, wanted: Mapping[str, tuple[int, Sequence[str]]], *, window: int = _WINDOW) -> None:
         self._bus = bus
-        self._pulls = [_Pull(bus, stream, after, subjects, self) for stream, (after, subjects) in wanted.items()]
+        self._pulls = [
+            _Pull(bus, stream, after, subjects, self, window) for stream, (after, subjects) in wanted.items()
+        ]
         self._queue: asyncio.Queue[Message | Exception] = asyncio.Queue()
         self._watch: asyncio.Task[None] | None = None
 
@@ -136,7 +139,7 @@ class Feed:
 class _Pull:
     """One stream's consumer: asks for as many messages as there is room for, keeps asking, checks for gaps."""
 
-    def __init__(self, bus: Bus, stream: str, after: int, subjects: Sequence[str], feed: Feed) -> None:
+    def __init__(self, bus: Bus, stream: str, after: int, subjects: Sequence[str], feed: Feed, window: int) -> None:
         self.stream = stream
         self.heard_at = time.monotonic()
         self._bus = bus
@@ -147,7 +150,8 @@ class _Pull:
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._outstanding = 0
-        self._room = _WINDOW
+        self._window = window
+        self._room = window
         self._delivered = 0
         self._broken = False
 
@@ -182,7 +186,7 @@ class _Pull:
 
     async def refill(self, taken: int) -> None:
         self._room += taken
-        if self._outstanding <= _WINDOW // 4 and self._room >= _WINDOW // 4:
+        if self._outstanding <= self._window // 4 and self._room >= self._window // 4:
             await self._ask()
 
     async def _ask(self) -> None:

@@ -101,6 +101,18 @@ async def keep_doing(name: str, duty: Duty) -> None:
             await asyncio.sleep(delay)
 
 
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: up to Python 3.11 `asyncio.wait_for` loses a cancellation that comes together with its result.
+    """
+    while waiting := [task for task in tasks if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=0.5)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Leader:
     """Competes for a service's lock and does the duties while holding it."""
 

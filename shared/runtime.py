@@ -32,10 +32,12 @@ class Runtime:
         publishes: bool,
         consumers: Consumers | None,
         channels: Sequence[str] = (),
+        uses_bus: bool = False,
         statement_seconds: float | None = STATEMENT_SECONDS,
     ) -> None:
         self.settings: Any = settings
         self.consumers = consumers
+        self._uses_bus = uses_bus
         self.db = Database(
             settings.database_url.get_secret_value(),
             name=name,
@@ -59,7 +61,7 @@ class Runtime:
 
     @property
     def needs_bus(self) -> bool:
-        return self.relay is not None or self.consumers is not None
+        return self._uses_bus or self.relay is not None or self.consumers is not None
 
     async def readiness(self) -> dict[str, str]:
         """Dependency -> "ok" or what is wrong with it."""

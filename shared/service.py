@@ -56,6 +56,8 @@ class Service:
         metadata: its own tables.
         routers: their routes; made with `router()`.
         publishes: whether it has a stream of its own.
+        leads: whether its processes compete for the duties that one at a time does.
+        uses_bus: whether it needs the bus although it neither publishes nor consumes domain events.
         channels: PostgreSQL channels that its code waits on, beside the backbone's.
         resources: opens what else it needs for as long as it runs, kept in `runtime.resources`.
         background: work that every replica does, not only the leading one.
@@ -71,6 +73,8 @@ class Service:
     tasks: Tasks | None = None
     periodic: Sequence[Periodic] = ()
     publishes: bool = True
+    leads: bool = True
+    uses_bus: bool = False
     channels: Sequence[str] = ()
     resources: Callable[[Runtime], AbstractAsyncContextManager[None]] | None = None
     background: dict[str, Callable[[Runtime], Awaitable[None]]] = field(default_factory=dict)
@@ -143,6 +147,7 @@ def runtime_of(
         publishes=service.publishes,
         consumers=service.consumers,
         channels=service.channels,
+        uses_bus=service.uses_bus,
         statement_seconds=statement_seconds,
     )
 
@@ -175,10 +180,9 @@ async def running(
 
 async def _start(service: Service, runtime: Runtime) -> None:
     """All background work, each part kept going whatever ends it."""
-    parts: dict[str, Duty] = {
-        "signals": runtime.signals.run,
-        "leader": partial(runtime.leader.run, _Duties(service, runtime).all()),
-    }
+    parts: dict[str, Duty] = {"signals": runtime.signals.run}
+    if service.leads:
+        parts["leader"] = partial(runtime.leader.run, _Duties(service, runtime).all())
     for name, work in service.background.items():
         parts[name] = partial(work, runtime)
     if service.tasks is not None:

@@ -7,11 +7,22 @@ import prometheus_client
 from prometheus_client.metrics import MetricWrapperBase
 
 import gateway.durations
-import services.detection.api.inspections
+import services.detection.api.otlp
+import services.detection.application.inspections
+import services.detection.stream.intake
+import services.detection.stream.sessions
+import services.detection.stream.worker
 import shared.telemetry
 
 PAGE = Path(__file__).parent.parent / "docs" / "telemetry.md"
-SOURCES = (shared.telemetry, services.detection.api.inspections)
+SOURCES = (
+    shared.telemetry,
+    services.detection.application.inspections,
+    services.detection.api.otlp,
+    services.detection.stream.intake,
+    services.detection.stream.sessions,
+    services.detection.stream.worker,
+)
 
 
 def test_every_metric_is_on_the_page_with_its_type_and_labels() -> None:

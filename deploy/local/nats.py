@@ -5,6 +5,10 @@ event must survive the loss of power. The server is asked for its effective conf
 
 Each service is a user with a key of its own. It may publish below `ev.<itself>.` only, so the subject of an event
 proves its origin, and it may read every domain stream but change, purge or delete none; streams are made by `admin`.
+
+Telemetry is no domain event and has a stream of its own: what applications tell, for detection alone, which also
+removes what it has handled. The user `telemetry` may publish to it below `telemetry.in.`, and nothing else; on a server
+of one's own, a program gets a user that may publish on its team's subject.
 """
 
 from __future__ import annotations
@@ -38,8 +42,12 @@ from deploy.local.ports import SERVICES, free_port
 from deploy.local.process import Command, StartError, spawn, stop, wait_until_ready
 
 ADMIN = "admin"
-USERS = (*SERVICES, "gateway")
+TELEMETRY = "telemetry"
+USERS = (*SERVICES, "gateway", TELEMETRY)
 STREAMS = tuple(name.upper() for name in SERVICES)
+TELEMETRY_STREAM = TELEMETRY.upper()
+TELEMETRY_HOURS = 24
+TELEMETRY_BYTES = 512 * 1024 * 1024
 
 
 class Nats:
@@ -191,8 +199,14 @@ def permissions(name: str) -> dict[str, list[str]]:
     A service reads any domain stream through consumers that it makes and reads itself (their position is in its own
     database), and looks single messages up in its own stream only.
     """
+    if name == TELEMETRY:
+        return {"publish": [f"{TELEMETRY}.in.*"], "subscribe": [f"_INBOX_{name}.>"]}
     publish = [f"ev.{name}.>", f"_INBOX_{name}.>", "$JS.API.STREAM.INFO.*"]
-    for stream in STREAMS:
+    streams = STREAMS
+    if name == "detection":
+        publish += [f"{TELEMETRY}.detection.*", f"$JS.API.STREAM.PURGE.{TELEMETRY_STREAM}"]
+        streams = (*STREAMS, TELEMETRY_STREAM)
+    for stream in streams:
         publish += [
             f"$JS.API.CONSUMER.CREATE.{stream}",
             f"$JS.API.CONSUMER.CREATE.{stream}.>",
@@ -242,6 +256,26 @@ def stream_config(name: str, *, replicas: int = 1) -> StreamConfig:
     )
 
 
+def telemetry_config(*, replicas: int = 1) -> StreamConfig:
+    """The stream of telemetry. It holds raw content, so for a day at most, and less where detection has handled it."""
+    return StreamConfig(
+        name=TELEMETRY_STREAM,
+        description="What applications tell of their models, until detection has looked at it",
+        subjects=[f"{TELEMETRY}.detection.*", f"{TELEMETRY}.in.*"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,  # full, it pushes back; what was taken in is not thrown away unread
+        max_age=TELEMETRY_HOURS * 3600,
+        max_bytes=TELEMETRY_BYTES,
+        duplicate_window=120.0,
+        deny_delete=True,
+        deny_purge=False,
+        allow_direct=False,
+        compression=StoreCompression.S2,
+        num_replicas=replicas,
+    )
+
+
 async def create_streams(url: str, seed_file: Path, *, replicas: int = 1) -> None:
     """Make the domain streams that are missing and bring the others to their configuration.
 
@@ -251,8 +285,8 @@ async def create_streams(url: str, seed_file: Path, *, replicas: int = 1) -> Non
     connection = await nats.connect(url, nkeys_seed=str(seed_file), max_reconnect_attempts=3, connect_timeout=5)
     try:
         stream_api = connection.jetstream(timeout=10)
-        for service in SERVICES:
-            wanted = stream_config(service, replicas=replicas)
+        domain = [stream_config(service, replicas=replicas) for service in SERVICES]
+        for wanted in (*domain, telemetry_config(replicas=replicas)):
             assert wanted.name is not None
             try:
                 found = (await stream_api.stream_info(wanted.name)).config
@@ -268,7 +302,7 @@ async def create_streams(url: str, seed_file: Path, *, replicas: int = 1) -> Non
 def _same(found: StreamConfig, wanted: StreamConfig) -> bool:
     """Whether every setting that we make already holds; the server's answer names many more."""
     return all(
-        getattr(found, setting) == getattr(wanted, setting)
+        getattr(wanted, setting) in (None, getattr(found, setting))
         for setting in (
             "description",
             "subjects",
@@ -279,6 +313,8 @@ def _same(found: StreamConfig, wanted: StreamConfig) -> bool:
             "deny_delete",
             "deny_purge",
             "allow_direct",
+            "max_age",
+            "max_bytes",
             "compression",
             "num_replicas",
         )

@@ -27,6 +27,7 @@ from services.detection.domain.verdict import Block
 from services.detection.store import activity, assets, containments, generation, rules, usage
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
+from services.detection.stream.sessions import Observations, SessionStates
 from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.auth import Caller
@@ -43,6 +44,7 @@ EXPECTING_AT_MOST = 16
 """Requests that wait for an asset at once: some 160 looks a second, of a millisecond each on a pool of 8."""
 WAIT_AGAIN_SECONDS = 5.0
 SHARE_SECONDS = 1.0
+NAMED_SECONDS = 5.0
 
 
 class Live:
@@ -54,6 +56,8 @@ class Live:
         key: bytes,
         *,
         tracking: Tracking,
+        states: SessionStates,
+        observations: Observations,
         assets: int,
         subjects: int,
         folding: timedelta,
@@ -61,7 +65,7 @@ class Live:
     ) -> None:
         self._db = db
         self._asset_wait_seconds = asset_wait.total_seconds()
-        self._folding = folding
+        self.folding = folding
         self._unrecorded: deque[tuple[list[Sighting], asyncio.Future[None]]] = deque()
         self._recording: asyncio.Task[None] | None = None
         self._alert_changed = asyncio.Event()
@@ -70,9 +74,13 @@ class Live:
         self.sessions = Sessions(subjects)
         self.tracking = tracking
         """What this replica counts and learns of assets and actors, and shares."""
+        self.states = states
+        """What trackers know of the sessions that this process owns."""
+        self.observations = observations
         self._rules_at = self._containments_at = 0
         self._detector: Detector | None = None
         self._containments: dict[tuple[str, str, str | None], Containment] = {}
+        self._named: OrderedDict[tuple[frozenset[str] | None, str], tuple[float, UUID | None]] = OrderedDict()
         self._assets: OrderedDict[UUID, tuple[float, Watched | None, PromptIndex | None]] = OrderedDict()
         self._waited_for: OrderedDict[UUID, float] = OrderedDict()
         self._expecting = 0
@@ -117,7 +125,7 @@ class Live:
         """Add this replica's part to the shared sums and take over the totals; `everything` leaves nothing over."""
         await self._share_rates()
         if self._detector is not None:
-            await self.tracking.share(self._db, self._detector, datetime.now(UTC), self._folding, everything=everything)
+            await self.tracking.share(self._db, self._detector, datetime.now(UTC), self.folding, everything=everything)
 
     async def _share_rates(self) -> None:
         unshared = self.sessions.take_unshared()
@@ -186,7 +194,7 @@ class Live:
 
     async def _record(self, sightings: list[Sighting]) -> None:
         async with self._db.begin() as tx:
-            await raise_alerts(tx, sightings, self._folding)
+            await raise_alerts(tx, sightings, self.folding)
 
     async def know(self, subjects: list[Subject]) -> None:
         """Fetch the shared sums of subjects that this replica has not seen lately."""
@@ -250,6 +258,33 @@ class Live:
         known = self._assets.get(asset_id)
         return known is not None and known[1] is not None and caller.sees(known[1].asset.owner_team)
 
+    async def named(self, caller: Caller, names: Collection[str]) -> dict[str, UUID]:
+        """The assets of these names, where the caller may see one alone; as they were at most NAMED_SECONDS ago."""
+        now = time.monotonic()
+        found: dict[str, UUID] = {}
+        missing: list[str] = []
+        for name in names:
+            known = self._named.get((caller.teams, name))
+            if known is None or now - known[0] >= NAMED_SECONDS:
+                missing.append(name)
+            elif known[1] is not None:
+                found[name] = known[1]
+        if missing:
+            async with self._db.read() as tx:
+                fresh = await assets.named(tx, caller, missing)
+            found |= fresh
+            for name in missing:
+                self._named[caller.teams, name] = (now, fresh.get(name))
+                self._named.move_to_end((caller.teams, name))
+            while len(self._named) > self._capacity:
+                self._named.popitem(last=False)
+        return found
+
+    async def visible(self, caller: Caller, asset_id: UUID) -> bool:
+        """Whether the caller may know of an asset; `expect` first, it may be new."""
+        watched, _ = await self.asset(asset_id)
+        return watched is not None and caller.sees(watched.asset.owner_team)
+
     async def asset(self, asset_id: UUID) -> tuple[Watched | None, PromptIndex | None]:
         """The asset as it was at most ASSET_SECONDS ago, and its prompts ready to be looked for."""
         now = time.monotonic()
@@ -300,4 +335,4 @@ def compiled(loaded: list[Loaded]) -> Detector:
     )
     # The pack's own objects, so that what was read from the database can go.
     known = [Loaded(shipped[one.rule.id].rule, one.version) if one.rule.id in unchanged else one for one in loaded]
-    return Detector(known, pack.compiled(), unchanged)
+    return Detector(known, pack.compiled(), unchanged, pack.classifier())

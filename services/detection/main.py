@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from services.detection import api, events, pack
 from services.detection.application import containments, rules
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
-from services.detection.store import activity, metadata, usage
+from services.detection.store import activity, metadata, stream, usage
+from services.detection.stream.publisher import Publisher
+from services.detection.stream.sessions import Observations, SessionStates
+from services.detection.stream.worker import StreamWorker
 from services.detection.tracking import Tracking
 from shared import telemetry
-from shared.commands import command_line
+from shared.commands import command_line, serve
 from shared.database import is_outage
 from shared.runtime import Runtime
-from shared.service import Periodic, Service
+from shared.service import Periodic, Service, create_app
 
 RETRY_SECONDS = 1.0
 
@@ -32,16 +36,22 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
     """The replica's memory, filled; waits for the database as long as it takes."""
     settings: DetectionSettings = runtime.settings
     key = hmac.digest(settings.cursor_secret.get_secret_value().encode(), b"content digests", "sha256")
+    publisher = Publisher(runtime.bus)
+    tracking = Tracking(settings.remembered_subjects)
     memory = Live(
         runtime.db,
         key,
-        tracking=Tracking(settings.remembered_subjects),
+        tracking=tracking,
+        states=SessionStates(runtime.db, tracking, settings.tracked_sessions),
+        observations=Observations(publisher),
         assets=settings.remembered_assets,
         subjects=settings.remembered_subjects,
         folding=timedelta(minutes=settings.folding_minutes),
         asset_wait=timedelta(seconds=settings.asset_wait_seconds),
     )
     runtime.resources["live"] = memory
+    runtime.resources["publisher"] = publisher
+    runtime.resources["worker"] = StreamWorker(runtime, memory, publisher)
     compiling = asyncio.create_task(asyncio.to_thread(pack.compiled))
     while True:
         try:
@@ -79,6 +89,19 @@ async def hear(runtime: Runtime) -> None:
     await memory.hear_alerts(runtime)
 
 
+async def work_stream(runtime: Runtime) -> None:
+    worker: StreamWorker = runtime.resources["worker"]
+    if not runtime.settings.stream_worker:
+        await runtime.stopping.wait()
+        return
+    await worker.run()
+
+
+async def tell_owners(runtime: Runtime) -> None:
+    memory: Live = runtime.resources["live"]
+    await memory.observations.run()
+
+
 async def expire(runtime: Runtime) -> None:
     now = datetime.now(UTC)
     async with runtime.db.begin() as tx:
@@ -90,6 +113,7 @@ async def forget(runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
         await activity.forget(tx, time.time())
         await usage.forget(tx, time.time())
+        await stream.forget(tx)
 
 
 SERVICE = Service(
@@ -102,10 +126,39 @@ SERVICE = Service(
     consumers=events.consumers,
     channels=["generation", "alert"],
     resources=live,
-    background={"follow rules and containments": follow, "share activity": share, "hear alerts": hear},
+    background={
+        "follow rules and containments": follow,
+        "share activity": share,
+        "hear alerts": hear,
+        "work the telemetry stream": work_stream,
+        "tell owners of sessions": tell_owners,
+    },
     periodic=[
         Periodic("end what expired", 1.0, expire),
         Periodic("forget old activity", 60.0, forget),
     ],
 )
+WORKER = replace(
+    SERVICE,
+    description="Works the telemetry stream.",
+    routers=(),
+    consumers=None,
+    publishes=False,
+    leads=False,
+    uses_bus=True,
+    periodic=(),
+    background={
+        "follow rules and containments": follow,
+        "share activity": share,
+        "work the telemetry stream": work_stream,
+    },
+)
+"""A process that only works the stream: more of them, more throughput. It answers for its health and its metrics."""
 app = command_line(SERVICE, DetectionSettings)
+
+
+@app.command("worker")
+def worker_command() -> None:
+    """Only work the telemetry stream; as many processes as there is to do."""
+    settings = DetectionSettings().model_copy(update={"stream_worker": True})
+    serve(create_app(WORKER, settings), settings)

@@ -1,4 +1,4 @@
-"""The rules that ship with the service, read from their files and compiled together once a process."""
+"""What ships with the service and is made ready once a process: the rules, compiled together, and the classifier."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import orjson
+
+from services.detection.domain.classifier import Classifier, Head
 from services.detection.domain.matching import PatternSet
 from services.detection.domain.rules import Rule, parse
 
 DIRECTORY = Path(__file__).parent / "rules"
+MODEL = Path(__file__).parent / "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +62,24 @@ def compiled() -> PatternSet:
     if trim is not None:
         trim(0)
     return patterns
+
+
+@lru_cache(maxsize=1)
+def classifier() -> Classifier:
+    """The trained classifier. Weights are plain arrays of numbers, described by model.json; nothing is unpickled."""
+    described: dict[str, Any] = orjson.loads((MODEL / "model.json").read_bytes())
+    heads = {
+        name: Head(
+            weights=np.load(MODEL / f"{name}.npy", allow_pickle=False),
+            scale=head["scale"],
+            bias=head["bias"],
+            center=tuple(head["center"]),
+            spread=tuple(head["spread"]),
+            levels=tuple((logit, score) for logit, score in head["levels"]),
+            whole=head["whole"],
+            stretches=head["stretches"],
+            out_of_place=head["out_of_place"],
+        )
+        for name, head in described["heads"].items()
+    }
+    return Classifier(heads, described["bits"])

@@ -23,3 +23,9 @@ class DetectionSettings(ServiceSettings):
     remembered_subjects: int = Field(default=20_000, ge=100)
     """Sessions, actors and assets whose recent activity a replica keeps in memory."""
     remembered_assets: int = Field(default=20_000, ge=100)
+    stream_worker: bool = True
+    """Whether this process reads the telemetry stream too; where `worker` processes do, the API need not."""
+    tracked_sessions: int = Field(default=5_000, ge=100)
+    """Sessions of the stream whose state is kept in memory; others are read again when they go on."""
+    telemetry_unpacked_bytes: int = Field(default=16_777_216, ge=1)
+    """How much a packed OTLP request may hold."""

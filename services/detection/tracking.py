@@ -129,7 +129,11 @@ class Tracking:
     def count(self, interaction: Interaction, now: datetime, *, flagged: bool) -> None:
         """Add what an interaction used to the sums of its asset and its actor."""
         requests = float(interaction.direction is Direction.INPUT)
-        if interaction.asset_id is None or not (requests or interaction.tokens or interaction.cost_usd):
+        if (
+            interaction.asset_id is None
+            or not interaction.counts
+            or not (requests or interaction.tokens or interaction.cost_usd)
+        ):
             return
         part = Used(float(interaction.tokens), interaction.cost_usd, requests, float(flagged))
         hour = usage.hour_of(now.timestamp())

@@ -73,7 +73,8 @@ class AlertSnapshot(Contract):
 
     `category` is one of the eight incident categories. `severity` weighs the rule's level; `count` folds identical
     findings of one asset, rule and session or actor within a window. `session_id` and `actor` are the sender's words;
-    `reported_by` is the sender: the subject of the caller whose request the first of the findings came in.
+    `reported_by` is the sender: the subject of the caller whose request the first of the findings came in; `trace_id`
+    is the trace of that: the application's own where it is told.
     """
 
     alert_id: UUID
@@ -103,6 +104,7 @@ class AlertSnapshot(Contract):
     last_seen: datetime
     disposition: Disposition | None = None
     reported_by: str = ""
+    trace_id: str | None = None
 
 
 class AlertEvent(Event):

@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
-from services.detection.api.inspections import FindingView
+from services.detection.api.judgements import FindingView
 from services.detection.application import rules as application
 from services.detection.application.rules import NoSuchRule
 from services.detection.domain.rules import Example, Rule, Status

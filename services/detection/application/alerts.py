@@ -39,7 +39,7 @@ class NoSuchAlert(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A finding worth a person, with what it was found in; `traceparent` is the trace of its request."""
+    """A finding worth a person, with what it was found in; `traceparent` is the span it happened in, or its request."""
 
     finding: Finding
     verdict: Verdict
@@ -142,6 +142,7 @@ def _alert(same: Sequence[Sighting]) -> AlertSnapshot:
         first_seen=min(one.at for one in same),
         last_seen=max(one.at for one in same),
         reported_by=first.reported_by,
+        trace_id=first.traceparent.split("-")[1] if first.traceparent else None,
     )
 
 

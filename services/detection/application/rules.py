@@ -13,6 +13,7 @@ from services.detection.application import SYSTEM
 from services.detection.domain.assets import NoSuchAsset
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.rules import (
+    ClassifierDetection,
     Example,
     InvalidRule,
     RegexDetection,
@@ -56,8 +57,10 @@ def tried(rule: Rule) -> Detector:
     beside: list[Loaded] = []
     if isinstance(rule.detection, TrackerDetection | SequenceDetection):
         shipped = [one.rule for one in pack.shipped().values() if one.rule.id != rule.id]
-        beside = [Loaded(one, 1) for one in shipped if isinstance(one.detection, RegexDetection)]
-    return Detector([Loaded(running, 1), *beside], pack.compiled(), frozenset(one.rule.id for one in beside))
+        beside = [Loaded(one, 1) for one in shipped if isinstance(one.detection, RegexDetection | ClassifierDetection)]
+    return Detector(
+        [Loaded(running, 1), *beside], pack.compiled(), frozenset(one.rule.id for one in beside), pack.classifier()
+    )
 
 
 def check_examples(rule: Rule) -> None:

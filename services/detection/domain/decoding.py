@@ -1,4 +1,4 @@
-"""Undoing what hides words from a filter: encodings, letter spacing, leet, reversed text.
+"""Undoing what hides words from a filter: encodings, letter spacing, leet, shifted alphabets, reversed text.
 
 Decoded fragments are put back where they stood, so that a half-encoded sentence reads as a whole and one more pass over
 the result undoes nested encodings. Work is bounded: no pass grows a text beyond MAX_CHARACTERS, and `unwrap` makes at
@@ -11,34 +11,92 @@ from __future__ import annotations
 import base64
 import binascii
 import bisect
-import codecs
 import html
+import itertools
+import quopri
 import re
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import re2
 
 from services.detection.domain import folding
 
 MAX_CHARACTERS = 65_536
 MAX_PASSES = 3
 _MAX_FRAGMENTS = 64
+_MAX_TOKEN = 8_192
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_LOWER = "abcdefghijklmnopqrstuvwxyz"
+# Words that say what an attack wants, long enough to be no word of any language once they are shifted or reversed.
+_TELLTALE = _words(
+    """
+    ignore disregard forget previous instruction prompt system reveal bypass override developer guideline
+    restriction unrestricted refuse safety assistant password secret forward message credential
+    """
+)
+
+
+def _shifted(by: int) -> dict[int, str]:
+    """The table that moves letters back by so many places; 26 stands for the mirrored alphabet (atbash)."""
+    there = _LOWER[::-1] if by == 26 else _LOWER[-by:] + _LOWER[:-by]
+    return {ord(one): other for one, other in zip(_LOWER + _LOWER.upper(), there + there.upper(), strict=True)}
+
+
+_SHIFTS = {by: _shifted(by) for by in range(1, 27)}
+# What each telltale word looks like under each shift: `by` moves back, so the shifted form is the word moved forward.
+_SHIFTED_WORDS = {
+    word.translate(_SHIFTS[by if by == 26 else 26 - by]): by for by in _SHIFTS for word in _TELLTALE if len(word) >= 6
+}
+
+
+# Of pig latin only what its attacks need can be told back: `eviouspray` is evious and pr, or eviousp and r.
+_PLAIN_WORDS = [
+    *_TELLTALE,
+    *(word + "s" for word in _TELLTALE),
+    *_words(
+        """
+        your the all prior above rules show print tell hidden before told never does that request mode free
+        do not this and forward below given with without can must should have here now then from to
+        """
+    ),
+]
+
+
+def _pig(word: str) -> str:
+    vowel = next((at for at, letter in enumerate(word) if letter in "aeiou"), 0)
+    return word[vowel:] + word[:vowel] + ("ay" if vowel else "way")
+
 
 # Hyperscan patterns over the raw text, one an encoding: cheap signs that a decoder may find something.
 TRIGGERS: dict[str, str] = {
     "base64": r"[A-Za-z0-9+/_-]{20}",
-    "base32": r"[A-Z2-7]{24}",
-    "hex": r"(?:[0-9A-Fa-f]{2}[ :,-]?){10}",
-    "escapes": r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}){3}",
+    "base64_pieces": (
+        r"[A-Za-z0-9+/]{4,}={1,2}\s+[A-Za-z0-9+/]{4,}={0,2}\s|[A-Za-z0-9+/]{12,19}\r?\n[A-Za-z0-9+/]{12,19}\r?\n"
+    ),
+    "base32": r"[A-Z2-7]{24}|[a-z2-7]{24}",
+    "base85": r"[!-~]{3}[#$%&()*+;<>?@^_`{|}~]+[!-~]{20}",
+    "hex": r"(?:[0-9A-Fa-f]{2}[ :,-]?){10}|(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){6}",
+    "octal": r"(?:[01][0-7]{2}[ ,]{1,2}){9}",
+    "quoted_printable": r"=[2-7][0-9A-F].{0,40}\n?.{0,40}=[2-7][0-9A-F]",
+    "escapes": r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[01][0-7]{2}){3}|(?:[Uu]\+00[2-7][0-9A-Fa-f][ ,;]?){6}",
     "url": r"%[0-9A-Fa-f]{2}[^%\s]{0,24}%[0-9A-Fa-f]{2}",
-    "entities": r"&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}&#x?[0-9A-Fa-f]{2,6};",
-    "binary": r"(?:[01]{8}[ ,]?){5}",
+    "entities": r"&#x?[0-9A-Fa-f]{2,6};[^&]{0,20}&#x?[0-9A-Fa-f]{2,6};",
+    "binary": r"(?:[01]{8}[ ,]?){5}|(?:[01]{7}[ ,]){5}",
     "decimal": r"(?:[0-9]{2,3}[ ,]{1,2}){9}",
+    "letter_numbers": r"(?:[12]?[0-9][-. ]){5}[12]?[0-9]",
     "morse": r"(?:[.-]{1,5}[ /|]{1,3}){8}",
     "spacing": r"[^\sA-Za-z0-9]?\b[A-Za-z](?:[ ._*|~-]{1,3}[A-Za-z]\b){5}",
-    "leet": r"[A-Za-z][013457@$!|][A-Za-z013457@$!|]*[A-Za-z]|\b[134@$!|][A-Za-z013457@$!|]{2}",
-    "rot13": r"(?i)\b(?:vtaber|qvfertneq|sbetrg|cerivbhf|vafgehpgvba|cebzcg|flfgrz|erirny|olcnff|qrirybcre)",
-    "reversed": r"(?i)(?:erongi|dragersid|tegrof|suoiverp|noitcurtsni|tpmorp|metsys|laever|ssapyb)",
+    "leet": r"[A-Za-z][0134578@$!|+][A-Za-z01345789@$!|+]*[A-Za-z]|\b[1345@$!|][A-Za-z01345789@$!|+]{2}",
+    "shifted": "(?i)" + "|".join(sorted(_SHIFTED_WORDS)),
+    "reversed": "(?i)" + "|".join(word[::-1] for word in _TELLTALE),
+    "pig_latin": "(?i)" + "|".join(_pig(word) for word in _TELLTALE),
 }
 
 
@@ -76,7 +134,6 @@ class Unwrapped:
     text: str
     maps: tuple[SourceMap, ...]
     encodings: tuple[str, ...]
-    squeezed: bool  # words lost their separators: match without looking for them
 
     def origin(self, start: int, end: int) -> tuple[int, int]:
         for source_map in reversed(self.maps):
@@ -92,25 +149,37 @@ def _readable(data: bytes) -> str | None:
         return None
     if len(text) < 6:
         return None
-    strange = len(_STRANGE.findall(text))
-    letters = len(text) - len(_NO_LETTER.findall(text))
-    if strange > 0.1 * len(text) or letters < 0.5 * len(text):
+    shown = _UNSEEN.sub("", text)
+    strange = len(_STRANGE.findall(shown))
+    letters = len(shown) - len(_NO_LETTER.findall(shown))
+    if strange > 0.1 * len(shown) or letters < 0.35 * len(shown):
         return None
-    return text if _WORD.search(text) else None
+    return text if _WORD.search(shown) else None
 
 
 _STRANGE = re.compile(r"[^\w\s.,:;!?'\"()\[\]{}<>/=@#-]")
 _NO_LETTER = re.compile(r"[\W\d_]")
-_WORD = re.compile(r"[^\W\d_]{3}")
+_WORD = re.compile(r"[^\W\d_]{3}|(?:[^\W\d_][ .]){4}")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\u0300-\u036f]")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{40,76}\r?\n)*[A-Za-z0-9+/_-]{20,}={0,2}")
-_BASE32 = re.compile(r"\b[A-Z2-7]{24,}={0,6}")
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
-_ESCAPES = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\})+")
-_ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|\\u\{([0-9A-Fa-f]{1,6})\}")
+_BASE64_PIECES = re.compile(r"(?:[A-Za-z0-9+/]{4,60}={0,2}\s+){2,}[A-Za-z0-9+/]{2,60}={0,2}")
+_BASE32 = re.compile(r"\b(?:[A-Z2-7]{24,}|[a-z2-7]{24,})={0,6}")
+_BASE85 = re.compile(r"<~[!-~]{20,}~>|(?<![!-~])[!-~]{25,}(?![!-~])")
+_HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
+_OCTAL = re.compile(r"(?:[01][0-7]{2}[ ,]{1,2}){9,}[01][0-7]{2}")
+_QUOTED_PRINTABLE = re.compile(r"(?:[^\s=]{0,60}[ ]?=(?:[0-9A-F]{2}|\r?\n))+[^\s=]*")
+_ESCAPES = re.compile(
+    r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\[01][0-7]{2})+"
+    r"|(?:[Uu]\+[0-9A-Fa-f]{4}[ ,;]?){6,}"
+)
+_ESCAPE = re.compile(
+    r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|\\u\{([0-9A-Fa-f]{1,6})\}|\\([01][0-7]{2})|[Uu]\+([0-9A-Fa-f]{4})[ ,;]?"
+)
 _URL = re.compile(r"(?<![^\s%])[^\s%]*(?:%[0-9A-Fa-f]{2}[^\s%]*){2,}")
-_ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){3,}&#x?[0-9A-Fa-f]{2,6};")
-_BINARY = re.compile(r"(?:[01]{8}[ ,]?){4,}[01]{8}")
+_ENTITIES = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,20}){1,200}&#x?[0-9A-Fa-f]{2,6};")
+_BINARY = re.compile(r"(?:[01]{8}[ ,]?){4,}[01]{8}|(?:[01]{7}[ ,]){4,}[01]{7}")
 _DECIMAL = re.compile(r"(?:[0-9]{2,3}[ ,]{1,2}){9,}[0-9]{2,3}")
+_LETTER_NUMBERS = re.compile(r"(?:[12]?[0-9](?:[-.]| ?[/ ] ?)){11,}[12]?[0-9](?![0-9])")
 _MORSE_CODE = re.compile(r"(?:[.\-]{1,6}[ /|]{1,3}){8,}[.\-]{1,6}")
 _SPACING = re.compile(r"(?<![A-Za-z0-9])[A-Za-z](?:[ ._*|~\-]{1,4}[A-Za-z](?![A-Za-z0-9])){5,}")
 
@@ -125,13 +194,70 @@ def _base64(token: str) -> str | None:
     compact = re.sub(r"[\r\n=]", "", token).replace("-", "+").replace("_", "/")
     compact = compact[: len(compact) - (len(compact) % 4 == 1)]
     try:
-        return _readable(base64.b64decode(compact + "=" * (-len(compact) % 4)))
+        data = base64.b64decode(compact + "=" * (-len(compact) % 4))
     except (binascii.Error, ValueError):
         return None
+    # PowerShell's way, and so an attacker's: UTF-16, every other byte zero.
+    return _readable(data[::2] if len(data) >= 12 and not any(data[1:24:2]) else data)
+
+
+def _base64_pieces(token: str) -> str | None:
+    """Base64 in short lines, or word by word; plain words before and after it stay."""
+    pieces = token.split()
+    for first in range(min(2, len(pieces))):
+        for last in range(len(pieces), max(first, len(pieces) - 3), -1):
+            joined = _base64("".join(pieces[first:last]))
+            if joined is not None:
+                return " ".join([*pieces[:first], joined, *pieces[last:]])
+    words = [_base64_word(piece) or piece for piece in pieces]
+    changed = sum(word != piece for word, piece in zip(words, pieces, strict=True))
+    return " ".join(words) if changed >= 3 else None
+
+
+def _base64_word(piece: str) -> str | None:
+    try:
+        word = base64.b64decode(piece + "=" * (-len(piece.rstrip("=")) % 4 - piece.count("="))).decode("ascii")
+    except (binascii.Error, ValueError):
+        return None
+    return word if word.isalpha() else None
+
+
+def _base85(token: str) -> str | None:
+    if token.startswith("<~"):
+        decoders: tuple[Callable[[bytes], bytes], ...] = (lambda data: base64.a85decode(data, adobe=True),)
+    else:
+        decoders = (base64.b85decode, base64.a85decode)
+    for decoder in decoders:
+        try:
+            text = _readable(decoder(token[:_MAX_TOKEN].encode()))
+        except ValueError:
+            continue
+        if text is not None:
+            return text
+    return None
+
+
+def _quoted_printable(token: str) -> str | None:
+    text = quopri.decodestring(token.encode()).decode("utf-8", "replace")
+    return text if text != token and text.isprintable() and _WORD.search(text) else None
+
+
+def _octal(token: str) -> str | None:
+    return _readable(bytes(int(code, 8) for code in re.findall(r"[01][0-7]{2}", token)))
+
+
+def _letter_numbers(token: str) -> str | None:
+    """Letters by their places in the alphabet: 9-7-14-15-18-5, words parted by something wider."""
+    words = re.split(r"\s*/\s*|\s{2,}" if "-" not in token and "." not in token else r"[\s/]+", token)
+    letters = [[int(number) for number in re.findall(r"[0-9]+", word)] for word in words]
+    if not all(1 <= number <= 26 for word in letters for number in word):
+        return None
+    text = " ".join("".join(_LOWER[number - 1] for number in word) for word in letters)
+    return text if any(word in text for word in _TELLTALE) else None
 
 
 def _base32(token: str) -> str | None:
-    compact = token.rstrip("=")
+    compact = token.rstrip("=").upper()
     try:
         return _readable(base64.b32decode(compact + "=" * (-len(compact) % 8)))
     except (binascii.Error, ValueError):
@@ -139,13 +265,13 @@ def _base32(token: str) -> str | None:
 
 
 def _hex(token: str) -> str | None:
-    digits = re.sub(r"[ :,-]", "", token)
+    digits = re.sub(r"0x|[ :,-]", "", token)
     return _readable(bytes.fromhex(digits)) if len(digits) % 2 == 0 else None
 
 
 def _escapes(token: str) -> str | None:
     def character(match: re.Match[str]) -> str:
-        code = int(next(group for group in match.groups() if group), 16)
+        code = int(match.group(4), 8) if match.group(4) else int(next(group for group in match.groups() if group), 16)
         return chr(code) if code < 0x110000 and not 0xD800 <= code <= 0xDFFF else ""
 
     return _ESCAPE.sub(character, token)
@@ -157,8 +283,9 @@ def _url(token: str) -> str | None:
 
 
 def _binary(token: str) -> str | None:
+    width = 7 if re.match(r"[01]{7}[ ,]", token) else 8
     bits = re.sub(r"[ ,]", "", token)
-    return _readable(bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits) - 7, 8)))
+    return _readable(bytes(int(bits[at : at + width], 2) for at in range(0, len(bits) - width + 1, width)))
 
 
 def _decimal(token: str) -> str | None:
@@ -185,11 +312,16 @@ _DECODERS: dict[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = {
     "escapes": (_ESCAPES, _escapes),
     "entities": (_ENTITIES, html.unescape),
     "url": (_URL, _url),
+    "quoted_printable": (_QUOTED_PRINTABLE, _quoted_printable),
     "binary": (_BINARY, _binary),
+    "octal": (_OCTAL, _octal),
     "decimal": (_DECIMAL, _decimal),
+    "letter_numbers": (_LETTER_NUMBERS, _letter_numbers),
     "hex": (_HEX, _hex),
     "base32": (_BASE32, _base32),
     "base64": (_BASE64, _base64),
+    "base64_pieces": (_BASE64_PIECES, _base64_pieces),
+    "base85": (_BASE85, _base85),
     "morse": (_MORSE_CODE, _morse),
     "spacing": (_SPACING, _spacing),
 }
@@ -217,7 +349,8 @@ def fragments(text: str, encodings: frozenset[str]) -> list[Fragment]:
     return sorted(found, key=lambda fragment: fragment.start)
 
 
-def _substitute(text: str, found: list[Fragment]) -> tuple[str, SourceMap]:
+def substituted(text: str, found: list[Fragment]) -> tuple[str, SourceMap]:
+    """The text with fragments in place of what they stand for, and where its pieces came from."""
     pieces: list[str] = []
     starts: list[int] = []
     spans: list[tuple[int, int, bool]] = []
@@ -248,28 +381,54 @@ def unwrap(text: str, signs: Callable[[str], frozenset[str]]) -> Unwrapped | Non
     """
     maps: list[SourceMap] = []
     encodings: list[str] = []
-    squeezed = False
     for _ in range(MAX_PASSES):
         wanted = signs(text)
         found = fragments(text, wanted)
         if not found:
             break
-        squeezed = squeezed or any(one.encoding == "spacing" and " " not in one.text for one in found)
-        text, source_map = _substitute(text, found)
+        text, source_map = substituted(text, found)
         maps.append(source_map)
         encodings += [name for name in dict.fromkeys(one.encoding for one in found) if name not in encodings]
     if not maps:
         return None
-    return Unwrapped(text, tuple(maps), tuple(encodings), squeezed)
+    return Unwrapped(text, tuple(maps), tuple(encodings))
 
 
 # --- whole-text disguises: same length, so positions stay as they are (reversed text counts from the end)
 
-_LEET = {"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
+_LEET = {"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g", "@": "a", "$": "s", "+": "t"}
 _LEET_I = str.maketrans({**_LEET, "1": "i", "!": "i", "|": "i"})
-_LEET_L = str.maketrans({**_LEET, "1": "l", "!": "l", "|": "l"})
-_LEET_WORD = re.compile(r"[A-Za-z013457@$!|]{3,}")
-_LEET_SIGN = re.compile(r"[013457@$]")
+_LEET_L = str.maketrans({**_LEET, "1": "l", "!": "i", "|": "l"})
+_SWAP_I = bytes.maketrans(b"0345789@$+1!|", b"oeastbgastiii")
+_SWAP_L = bytes.maketrans(b"0345789@$+1!|", b"oeastbgastlil")
+_TELLS = re2.compile(
+    "|".join(
+        [
+            *_TELLTALE,
+            "answer",
+            "above",
+            "rules",
+            "jailbreak",
+            "filter",
+            "policy",
+            "policies",
+            "training",
+            "hidden",
+            "anything",
+            "everything",
+            "illegal",
+            "never",
+            "mode",
+            "execute",
+            "unfiltered",
+            "request",
+            "user",
+        ]
+    ).encode()
+)
+_LEET_WORD = re.compile(r"[A-Za-z01345789@$!|+]{2,}")
+_LEET_SIGN = re.compile(r"[013457@$!|+]")
+_LEET_END = re.compile(r"[!|+]+$")
 
 
 def _unleet(text: str, table: dict[int, str]) -> tuple[str, int]:
@@ -277,10 +436,12 @@ def _unleet(text: str, table: dict[int, str]) -> tuple[str, int]:
 
     def reading(match: re.Match[str]) -> str:
         word = match.group()
-        if _LEET_SIGN.search(word) is None or not any(letter.isalpha() for letter in word):
+        end = _LEET_END.search(word)
+        inner = word[: end.start()] if end else word  # an exclamation mark at the end is one
+        if _LEET_SIGN.search(inner) is None or not any(letter.isalpha() or letter in "@$" for letter in inner):
             return word
         words.add(word)
-        return word.translate(table)
+        return inner.translate(table) + word[len(inner) :]
 
     return _LEET_WORD.sub(reading, text), len(words)
 
@@ -303,12 +464,40 @@ def disguises(text: str, signs: frozenset[str]) -> list[Disguise]:
     """Other readings of the whole text that the signs make likely."""
     readings: list[Disguise] = []
     if "leet" in signs:
-        for table in (_LEET_I, _LEET_L):
-            reading, words = _unleet(text, table)
-            if words >= 2 and all(reading != other.text for other in readings):
-                readings.append(Disguise(reading, "leet"))
-    if "rot13" in signs:
-        readings.append(Disguise(codecs.encode(text, "rot13"), "rot13"))
+        data = text.lower().encode()
+        told = len(_TELLS.findall(data))
+        for table, swap in ((_LEET_I, _SWAP_I), (_LEET_L, _SWAP_L)):
+            # Digits and e-mail addresses are everywhere; only a text that says more of attacks without them is read on.
+            if len(_TELLS.findall(data.translate(swap))) > told:
+                reading, words = _unleet(text, table)
+                if words >= 2 and all(reading != other.text for other in readings):
+                    readings.append(Disguise(reading, "leet"))
+    if "shifted" in signs:
+        for by in dict.fromkeys(
+            _SHIFTED_WORDS[match.group().decode()]
+            for match in itertools.islice(_SHIFTED.finditer(text.lower().encode()), _MAX_FRAGMENTS)
+        ):
+            readings.append(Disguise(text.translate(_SHIFTS[by]), "rot13" if by == 13 else "shifted alphabet"))
+            if len(readings) >= _MAX_DISGUISES:
+                break
     if "reversed" in signs:
         readings.append(Disguise(text[::-1], "reversed", backwards=True))
+        readings.append(Disguise(_LETTERS.sub(lambda match: match.group()[::-1], text), "reversed"))
+    if "pig_latin" in signs:
+        readings.append(Disguise(_LETTERS.sub(lambda match: _unpig(match.group()), text), "pig latin"))
     return readings
+
+
+_SHIFTED = re2.compile("|".join(sorted(_SHIFTED_WORDS)).encode())
+_LETTERS = re.compile("[A-Za-z]{2,}")
+_MAX_DISGUISES = 6
+_PIG_WORDS = {_pig(word): word for word in _PLAIN_WORDS}
+
+
+def _unpig(word: str) -> str:
+    """The word that a word of pig latin stands for, made as long as that one is: positions stay."""
+    lower = word.lower()
+    if not lower.endswith("ay") or len(lower) < 4:
+        return word
+    plain = _PIG_WORDS.get(lower) or lower[:-2].removesuffix("w")
+    return plain.ljust(len(word))

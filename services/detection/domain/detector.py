@@ -9,17 +9,19 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from uuid import UUID
 
 from services.detection.domain import folding, validators, verdict
 from services.detection.domain.assets import Asset, exceeds
+from services.detection.domain.classifier import Classifier
 from services.detection.domain.evidence import Sensitive, excerpt
 from services.detection.domain.interaction import Interaction, Segment
-from services.detection.domain.matching import PatternSet, Span
+from services.detection.domain.matching import MAX_VALUES, PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
+    DATA_KINDS,
     BudgetDetection,
+    ClassifierDetection,
     Level,
     Metric,
     PolicyDetection,
@@ -38,16 +40,13 @@ from services.detection.domain.rules import (
 )
 from services.detection.domain.sessions import Measured
 from services.detection.domain.similarity import PromptIndex
-from services.detection.domain.verdict import DATA_KINDS, Evidence, Finding
+from services.detection.domain.verdict import Evidence, Finding
 from services.detection.domain.views import Reading, readings
 from shared.contracts.detection import Direction, FindingKind
 from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
 
 MAX_FINDINGS = 50
 _REPETITION_LENGTH = 1_500
-_SQUEEZED_KINDS = frozenset(
-    {FindingKind.INJECTION, FindingKind.INDIRECT_INJECTION, FindingKind.JAILBREAK, FindingKind.PROMPT_LEAK}
-)
 _STAND_IN = {
     "session": ("session", "actor", "asset"),
     "actor": ("actor", "session", "asset"),
@@ -77,13 +76,21 @@ class Inspected:
 _NOTHING = Inspected((), {})
 
 
-def holds(rule: Rule, value: str) -> bool:
-    """Whether a matched value passes the rule's validator and entropy."""
+_BEFORE, _AFTER = 80, 40
+"""Characters around a value that its check may look at."""
+
+
+def holds(rule: Rule, text: str, start: int, end: int, label: str = "") -> bool:
+    """Whether the value at [start, end) of a text passes the rule's validator and entropy."""
     detection = rule.detection
     assert isinstance(detection, RegexDetection)
+    value = text[start:end]
     if detection.min_entropy is not None and validators.entropy(value) < detection.min_entropy:
         return False
-    return detection.validator is None or validators.holds(detection.validator, value)
+    if detection.validator is None:
+        return True
+    around = validators.Around(text[max(0, start - _BEFORE) : start], text[end : end + _AFTER], label)
+    return validators.holds(detection.validator, value, around)
 
 
 def applies(rule: Rule, direction: Direction, interaction: Interaction, asset: Asset | None, now: datetime) -> bool:
@@ -100,12 +107,15 @@ def applies(rule: Rule, direction: Direction, interaction: Interaction, asset: A
 class Detector:
     """All rules in force, compiled."""
 
-    def __init__(self, loaded: Iterable[Loaded], shipped: PatternSet, shipped_ids: frozenset[str]) -> None:
+    def __init__(
+        self, loaded: Iterable[Loaded], shipped: PatternSet, shipped_ids: frozenset[str], classifier: Classifier
+    ) -> None:
         """Make the rules ready.
 
         Args:
             shipped: the pack's rules, compiled together before.
             shipped_ids: which of them are in force unchanged; all other pattern rules are compiled here, under RE2.
+            classifier: the trained one that classifier rules ask.
 
         Raises:
             InvalidRule: a pattern does not compile.
@@ -117,6 +127,8 @@ class Detector:
         own = [rule for rule in self._rules if rule.id not in shipped_ids]
         self._own = PatternSet([rule for rule in own if not rule.scope.asset_ids], multi=False)
         self._own_of = _by_asset([rule for rule in own if rule.scope.asset_ids])
+        self.classifier = classifier
+        self.judging = [(one, one.detection) for one in self._rules if isinstance(one.detection, ClassifierDetection)]
         self.statistical = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, StatisticalDetection)
         ]
@@ -164,17 +176,14 @@ class Detector:
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
         for own in (self._own, *self._own_of.get(asset_id, ())):
             found += own.scan(reading.data, reading.view)[0]
-        if reading.squeezed:
-            seen = {rule.id for rule, _ in found}
-            found += [one for one in self._squeezed.scan(reading.data, reading.view)[0] if one[0].id not in seen]
         return found
 
-    def finding(self, rule: Rule, evidence: Evidence, score: float) -> Finding:
-        """That a rule in force matched."""
+    def finding(self, rule: Rule, evidence: Evidence, score: float, label: str = "") -> Finding:
+        """That a rule in force matched; `label` says what it found more exactly than its title."""
         return Finding(
             rule_id=rule.id,
             rule_version=self.version_of(rule.id),
-            title=rule.title,
+            title=f"{rule.title}: {label}" if label else rule.title,
             kind=rule.kind,
             category=rule.category,
             severity=verdict.severity_of(rule, score),
@@ -190,21 +199,30 @@ class Detector:
     def signs(self, text: str) -> frozenset[str]:
         return self._shipped.signs(text)
 
-    @cached_property
-    def _squeezed(self) -> PatternSet:
-        return PatternSet([rule for rule in self._rules if rule.kind in _SQUEEZED_KINDS], multi=False, squeezed=True)
-
     def sensitive(self, text: str, asset_id: UUID | None) -> list[Sensitive]:
         """Secrets and personal data in a text of an asset, whichever way it goes: what no excerpt may show."""
         reading = Reading(View.RAW, text, text)
-        spans: list[Sensitive] = []
-        for rule, matches in self.matches(reading, asset_id):
-            if rule.kind in DATA_KINDS:
-                for match in matches:
-                    start, end = reading.characters(match.value_start, match.value_end)
-                    if holds(rule, text[start:end]):
-                        spans.append(Sensitive(start, end, rule.id))
-        return spans
+        return [span for _, spans in values_of(self.matches(reading, asset_id), reading) for span in spans]
+
+
+def values_of(matches: Matches, reading: Reading) -> list[tuple[Rule, list[Sensitive]]]:
+    """The secrets and personal data among matches: what their checks confirm, in characters of the reading's text."""
+    found: list[tuple[Rule, list[Sensitive]]] = []
+    for rule, spans in matches:
+        if rule.kind in DATA_KINDS:
+            # Several patterns of a rule may find the same value; it is checked once under each name.
+            values = dict.fromkeys((span.value_start, span.value_end, span.label) for span in spans)
+            places = [(*reading.characters(start, end), label) for start, end, label in values]
+            confirmed = [
+                Sensitive(start, end, label or rule.id)
+                for start, end, label in places
+                if holds(rule, reading.text, start, end, label)
+            ]
+            if confirmed and len(spans) >= MAX_VALUES:
+                confirmed.append(Sensitive(confirmed[0].start, len(reading.text), rule.id))
+            if confirmed:
+                found.append((rule, confirmed))
+    return found
 
 
 def _by_asset(rules: Sequence[Rule]) -> dict[UUID | None, list[PatternSet]]:
@@ -230,6 +248,7 @@ class _Gathering:
         self._now = now
         self._findings: dict[tuple[str, str], Finding] = {}
         self._redactions: dict[str, list[Sensitive]] = {}
+        self._known: dict[str, list[Sensitive]] = {}
         self._highest: tuple[DataClassification, Evidence] | None = None
 
     def result(self) -> Inspected:
@@ -242,70 +261,105 @@ class _Gathering:
         return applies(rule, direction, self._interaction, self._asset, self._now)
 
     def _add(
-        self, rule: Rule, evidence: Evidence, *, hidden: bool = False, mention: bool = False, at_most: float = 1.0
+        self,
+        rule: Rule,
+        evidence: Evidence,
+        *,
+        hidden: bool = False,
+        mention: bool = False,
+        at_most: float = 1.0,
+        judged: float | None = None,
+        label: str = "",
     ) -> None:
-        score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention), at_most), 2)
+        score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention, judged=judged), at_most), 2)
         known = self._findings.get((rule.id, evidence.field))
         if known is None or known.score < score:
-            self._findings[rule.id, evidence.field] = self._detector.finding(rule, evidence, score)
+            self._findings[rule.id, evidence.field] = self._detector.finding(rule, evidence, score, label)
 
     # -- text ----------------------------------------------------------------------------------------------------
 
     def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
         for reading in readings(segment.text, self._detector.signs):
             found = self._detector.matches(reading, self._interaction.asset_id)
-            sensitive: list[Sensitive] | None = None
+            values = values_of(found, reading)
+            if reading.view is View.RAW:
+                self._known[reading.text] = [span for _, spans in values for span in spans]
+            for rule, places in values:
+                if self._applies(rule, segment.direction):
+                    self._add_values(rule, segment, reading, places)
             for rule, spans in found:
-                if not self._applies(rule, segment.direction):
+                if rule.kind in DATA_KINDS or not self._applies(rule, segment.direction):
                     continue
                 for span in spans:
                     start, end = reading.characters(span.value_start, span.value_end)
-                    if holds(rule, reading.text[start:end]):
-                        if sensitive is None:
-                            sensitive = self._detector.sensitive(reading.source, self._interaction.asset_id)
-                        if self._add_match(rule, segment, reading, (start, end), sensitive):
-                            break
+                    if holds(rule, reading.text, start, end) and self._add_match(rule, segment, reading, (start, end)):
+                        break
+            if reading.view is View.TEXT:
+                self._judge(segment, reading)
             if prompts is not None and reading.view is View.TEXT and segment.direction is not Direction.INPUT:
                 self._compare(segment, reading, prompts)
         self._measure_text(segment)
 
-    def _add_match(
-        self, rule: Rule, segment: Segment, reading: Reading, span: tuple[int, int], sensitive: Sequence[Sensitive]
-    ) -> bool:
+    def _sensitive(self, text: str) -> list[Sensitive]:
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = self._detector.sensitive(text, self._interaction.asset_id)
+        return known
+
+    def _evidence(self, segment: Segment, reading: Reading, span: tuple[int, int]) -> Evidence:
+        origin = reading.origin(*span)
+        # Positions in folded text differ from its source's only outside ASCII; then the excerpt is the original's.
+        text, place = (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
+        return Evidence(segment.field, *origin, excerpt(text, *place, self._sensitive(text)), reading.via)
+
+    def _add_values(self, rule: Rule, segment: Segment, reading: Reading, spans: Sequence[Sensitive]) -> None:
+        """Record secrets or personal data: one finding, and every value to be masked."""
+        self._redactions.setdefault(segment.field, []).extend(
+            Sensitive(*reading.origin(span.start, span.end), span.label) for span in spans
+        )
+        evidence = self._evidence(segment, reading, (spans[0].start, spans[0].end))
+        # A secret belongs nowhere, whatever the asset's class; its own finding says so.
+        personal = rule.kind is FindingKind.PII
+        if personal and rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
+            self._highest = rule.data_class, evidence
+        expected = personal and self._expects(rule, segment.direction)
+        label = "" if spans[0].label.lower() == rule.id else spans[0].label
+        self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0, label=label)
+
+    def _add_match(self, rule: Rule, segment: Segment, reading: Reading, span: tuple[int, int]) -> bool:
         """Record a match; True when further ones of this rule in this reading would say nothing new."""
         assert isinstance(rule.detection, RegexDetection)
         mention = rule.detection.quotable and is_mention(reading.text, *span)
-        origin = reading.origin(*span)
-        # Positions in folded text differ from its source's only outside ASCII; then the excerpt is the original's.
-        shown = (reading.source, span) if len(reading.text) == len(reading.source) else (segment.text, origin)
-        if shown[0] is segment.text and reading.source is not segment.text:
-            sensitive = self._detector.sensitive(segment.text, self._interaction.asset_id)
-        evidence = Evidence(segment.field, *origin, excerpt(shown[0], *shown[1], sensitive), reading.via)
-        if rule.kind in DATA_KINDS:
-            self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))
-            # A secret belongs nowhere, whatever the asset's class; its own finding says so.
-            personal = rule.kind is FindingKind.PII
-            if personal and rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
-                self._highest = rule.data_class, evidence
-            expected = personal and self._expects(rule, segment.direction)
-            self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0)
-            return False
+        evidence = self._evidence(segment, reading, span)
         self._add(rule, evidence, hidden=bool(reading.via), mention=mention)
         if rule.response is Response.REDACT:
-            self._redactions.setdefault(segment.field, []).append(Sensitive(*origin, rule.id))
+            self._redactions.setdefault(segment.field, []).append(Sensitive(evidence.start, evidence.end, rule.id))
             return False
         return not mention
+
+    def _judge(self, segment: Segment, reading: Reading) -> None:
+        """Put a reading to the classifier's heads that speak of the segment's channel."""
+        asked = [(rule, one.head) for rule, one in self._detector.judging if self._applies(rule, segment.direction)]
+        judged = self._detector.classifier.judge(reading.text, [head for _, head in asked]) if asked else {}
+        for rule, head in asked:
+            if head not in judged:
+                continue
+            score, judgement = judged[head]
+            evidence = self._evidence(segment, reading, (judgement.start, judgement.end))
+            self._add(rule, evidence, hidden=bool(reading.via), judged=score)
 
     def _expects(self, rule: Rule, direction: Direction) -> bool:
         """Personal data that is where it belongs: worth listing and masking, not worth a person's time.
 
-        On its way out it never is. On its way in it is when the asset may handle its class; of an asset that we do not
-        know, anything short of restricted data is expected.
+        On its way out it never is. On its way in it is when the asset may handle its class. Of an asset that we do not
+        know, nobody has said what people may tell it; what an application fetches for it, anything short of restricted
+        data, is expected.
         """
         if rule.data_class is None or direction is Direction.OUTPUT:
             return False
-        allowed = self._asset.data_classification if self._asset else DataClassification.CONFIDENTIAL
-        return not exceeds(rule.data_class, allowed)
+        if self._asset is None:
+            return direction is not Direction.INPUT and not exceeds(rule.data_class, DataClassification.CONFIDENTIAL)
+        return not exceeds(rule.data_class, self._asset.data_classification)
 
     def _compare(self, segment: Segment, reading: Reading, prompts: PromptIndex) -> None:
         wanted = [

@@ -8,6 +8,7 @@ that also has Latin letters, or where a word is made of doubles alone while the 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
 from array import array
@@ -64,6 +65,7 @@ _STYLED = {
     **_pairs("ᴀa ʙb ᴄc ᴅd ᴇe ꜰf ɢg ʜh ɪi ᴊj ᴋk ʟl ᴍm ɴn ᴏo ᴘp ʀr ꜱs ᴛt ᴜu ᴠv ᴡw ʏy ᴢz"),
     **_pairs("ɐa ɔc ǝe ɟf ɥh ᴉi ɾj ʞk ɯm ɹr ʇt ʌv ʍw ʎy"),
     **_pairs("ıi ȷj ɡg ɑa ɩi ʋv łl øo đd ħh ŧt ƒf ɛe ɨi ʉu"),
+    **dict(zip(map(ord, "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵"), "abcdefghijklmnopqrstuvwxyz", strict=True)),
     **{code: chr(ord("a") + index) for index, code in enumerate(range(0x1F150, 0x1F16A))},
     **{code: chr(ord("a") + index) for index, code in enumerate(range(0x1F170, 0x1F18A))},
     **{code: chr(ord("a") + index) for index, code in enumerate(range(0x1F1E6, 0x1F200))},
@@ -121,7 +123,8 @@ def undouble(text: str) -> tuple[str, int]:
 
 
 def _fold_long(run: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", run).translate(_TABLE)
+    # Small letters first: the tables know these, and `Ø` has no other way to become the `o` that `ø` is.
+    decomposed = unicodedata.normalize("NFKD", run).casefold().translate(_TABLE)
     return unicodedata.normalize("NFKC", decomposed).casefold().lower()
 
 
@@ -180,16 +183,21 @@ def fold_with_offsets(text: str) -> tuple[str, array[int]]:
 
 
 _BETWEEN_LETTERS = re.compile(
-    "(?<=[A-Za-z])[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]+(?=[A-Za-z])"
+    "(?<=[A-Za-z])[\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]+(?=[A-Za-z])"
 )
 _TAGS = re.compile("[\U000e0020-\U000e007f]{4,}")
 _FLAG = "\U0001f3f4"
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
+# Two or more kinds in a row, dozens long: no emoji or script joins anything that way.
+_ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff]{40,}")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def invisible_breaks(text: str) -> list[tuple[int, int]]:
-    """Spans of invisible characters inside Latin words: no writing system needs them there."""
+    """Spans of invisible characters inside Latin words: no writing system needs them there.
+
+    Soft hyphens are none: publishers put them into every long word.
+    """
     return [match.span() for match in _BETWEEN_LETTERS.finditer(text)]
 
 
@@ -198,7 +206,7 @@ def bidi_controls(text: str) -> int:
 
 
 def smuggled(text: str) -> list[tuple[int, int, str]]:
-    """Messages written in characters that no font shows: tag characters, and bytes as variation selectors.
+    """Messages written in characters that no font shows: tags, bytes as variation selectors, bits as zero-width ones.
 
     The flags of England, Scotland and Wales are spelt in tag characters too; those are left out.
     """
@@ -212,4 +220,17 @@ def smuggled(text: str) -> list[tuple[int, int, str]]:
         message = values.decode("utf-8", "replace")
         if message.isprintable():
             found.append((*match.span(), message))
+    for match in _ZERO_WIDTH.finditer(text):
+        found += [(*match.span(), message) for message in _bits(match.group())][:1]
     return found
+
+
+def _bits(run: str) -> Iterator[str]:
+    """The texts that a run of two kinds of invisible characters spells as bits; a third kind parts the bytes."""
+    kinds = sorted(set(run), key=run.index)
+    for zero, one in itertools.permutations(kinds[:3], 2):
+        bits = "".join("0" if kind == zero else "1" for kind in run if kind in (zero, one))
+        for width in (8, 7):
+            values = bytes(int(bits[at : at + width], 2) for at in range(0, len(bits) - width + 1, width))
+            if values.isascii() and (message := values.decode("ascii")).isprintable() and len(message) >= 5:
+                yield message

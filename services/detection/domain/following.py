@@ -9,20 +9,20 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from services.detection.domain import folding, verdict
+from services.detection.domain import verdict
 from services.detection.domain.assets import Asset
 from services.detection.domain.detector import MAX_FINDINGS, Detector, Inspected, applies
 from services.detection.domain.evidence import redact
 from services.detection.domain.interaction import Interaction
-from services.detection.domain.rules import Rule, Signal, View
+from services.detection.domain.rules import Rule, Signal
 from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.trackers import Heard, Observation, Session, Surroundings
 from services.detection.domain.trackers.canaries import CanaryIndex
 from services.detection.domain.trackers.observation import SIGN_FROM
 from services.detection.domain.trackers.probing import Probing
 from services.detection.domain.trackers.profile import Profile
-from services.detection.domain.verdict import DATA_KINDS, FLAG_AT, Evidence, Finding
-from services.detection.domain.views import Reading, readings
+from services.detection.domain.verdict import FLAG_AT, Evidence, Finding
+from services.detection.domain.views import readings
 from shared.contracts.detection import Direction, FindingKind, Verdict
 
 ATTACK_KINDS = frozenset(
@@ -173,13 +173,12 @@ class _Scan:
         self._detector = detector
         self._asset_id = asset_id
 
-    def __call__(self, text: str, seams: tuple[int, ...], squeezed: bool) -> tuple[float, str]:
+    def __call__(self, text: str, seams: tuple[int, ...]) -> tuple[float, str]:
         best = 0.0, ""
-        text = text[:_SCANNED]
-        for reading in [_squeezed(text)] if squeezed else readings(text, self._detector.signs):
+        for reading in readings(text[:_SCANNED], self._detector.signs):
             for rule, spans in self._detector.matches(reading, self._asset_id):
                 score = _score(rule)
-                if rule.kind in DATA_KINDS or rule.kind not in ATTACK_KINDS or score < max(FLAG_AT, best[0]):
+                if rule.kind not in ATTACK_KINDS or score < max(FLAG_AT, best[0]):
                     continue
                 if Direction.INPUT not in rule.scope.directions or rule.status is rule.status.SHADOW:
                     continue
@@ -189,7 +188,3 @@ class _Scan:
                         best = score, rule.id
                         break
         return best
-
-
-def _squeezed(text: str) -> Reading:
-    return Reading(View.TEXT, folding.fold(text), text, squeezed=True)

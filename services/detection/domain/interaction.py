@@ -45,6 +45,7 @@ class Interaction:
     """What passed between people, models and tools, as far as it was sent to us.
 
     `failed`: the sender says that the tool's result is an error. Texts of tools that say so themselves need no flag.
+    `counts` is False for a part of what was counted already: it adds to no rate.
     """
 
     direction: Direction
@@ -58,6 +59,7 @@ class Interaction:
     cost_usd: float = 0.0
     team: str = ""
     failed: bool = False
+    counts: bool = True
 
     @property
     def size(self) -> int:
@@ -77,6 +79,8 @@ class Interaction:
     def amounts(self) -> dict[Metric, float]:
         """What it adds to rates."""
         amounts: dict[Metric, float] = {}
+        if not self.counts:
+            return amounts
         if self.direction is Direction.TOOL_CALL:
             amounts[Metric.TOOL_CALLS_PER_MINUTE] = 1.0
         if self.direction is Direction.INPUT:

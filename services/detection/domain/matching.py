@@ -11,7 +11,7 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +19,47 @@ import hyperscan
 import re2
 
 from services.detection.domain import decoding, prefilter
-from services.detection.domain.rules import InvalidRule, RegexDetection, Rule, View, compile_pattern, patterns_of
+from services.detection.domain.rules import DATA_KINDS, RegexDetection, Rule, View, compile_pattern, patterns_of
 
 _MAX_MATCHES = 50
 """Matches of one rule that are looked at in one text: more say nothing new."""
+MAX_VALUES = 300
+"""The same for secrets and personal data, of which all are masked: a text with more is masked from the first on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a rule matched, in bytes of the scanned text. `value` is the group of that name, or the whole match."""
+    """Where a rule matched, in bytes of the scanned text.
+
+    `value` is the group of that name or one named in capitals, else the whole match; such a name is the `label`.
+    """
 
     start: int
     end: int
     value_start: int
     value_end: int
+    label: str = ""
+
+
+Touched = Mapping[int, Sequence[tuple[int, int]]]
+"""The stretches of a text, in bytes, that may hold a match of an expression, by its number."""
+_STRETCH, _OVERLAP = 3_072, 1_536
+"""Bytes of a stretch of a long folded text, and how much of the one before it repeats: no attack is longer than that.
+In 64 KB of prose nearly every rule finds the words it needs, pages apart; within a stretch few do."""
+
+
+def _stretches(text: bytes) -> list[tuple[int, int]]:
+    if len(text) <= 2 * _STRETCH:
+        return [(0, len(text))]
+    found: list[tuple[int, int]] = []
+    for start in range(0, len(text) - _OVERLAP, _STRETCH):
+        low, high = start, min(len(text), start + _STRETCH + _OVERLAP)
+        while low and text[low] & 0xC0 == 0x80:  # in the middle of a character
+            low -= 1
+        while high < len(text) and text[high] & 0xC0 == 0x80:
+            high += 1
+        found.append((low, high))
+    return found
 
 
 @dataclass(slots=True)
@@ -48,20 +75,25 @@ class _Pattern:
     case_sensitive: bool
     field: str
     _compiled: Any = None
+    _groups: tuple[tuple[int, str], ...] = ()
 
     @property
     def regexp(self) -> Any:
         if self._compiled is None:
             self._compiled = compile_pattern(self.written, case_sensitive=self.case_sensitive, field=self.field)
+            self._groups = tuple(
+                (index, name if name.isupper() else "")
+                for name, index in self._compiled.groupindex.items()
+                if name == "value" or name.isupper()
+            )
         return self._compiled
 
     def span(self, match: Any) -> Span:
         start, end = match.span()
-        value = self.regexp.groupindex.get("value")
-        if value is not None:
-            value_start, value_end = match.span(value)
+        for index, label in self._groups:
+            value_start, value_end = match.span(index)
             if value_start >= 0:
-                return Span(start, end, value_start, value_end)
+                return Span(start, end, value_start, value_end, label)
         return Span(start, end, start, end)
 
 
@@ -72,63 +104,50 @@ class _Compiled:
     all: tuple[_Pattern, ...]
     unless: tuple[_Pattern, ...]
 
-    def spans(self, text: bytes, touched: frozenset[int] | None) -> list[Span]:
+    def spans(self, text: bytes, touched: Touched | None) -> list[Span]:
         """Matches in `text`, none when another condition fails. `touched` is Hyperscan's word, None without it."""
         any_of = [pattern for pattern in self.any if touched is None or pattern.number in touched]
         all_of = [pattern for pattern in self.all if touched is None or pattern.number in touched]
         if (self.any and not any_of) or len(all_of) < len(self.all):
             return []
         for pattern in self.unless:
-            if (touched is None or pattern.number in touched) and pattern.regexp.search(text) is not None:
+            if (touched is None or pattern.number in touched) and next(
+                _matches(pattern, text, touched), None
+            ) is not None:
                 return []
         found: list[Span] = []
+        most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
         for pattern in all_of:
-            first = pattern.regexp.search(text)
+            first = next(_matches(pattern, text, touched), None)
             if first is None:
                 return []
             if not self.any:
                 found.append(pattern.span(first))
         for pattern in any_of:
-            for match in pattern.regexp.finditer(text):
+            for match in _matches(pattern, text, touched):
                 found.append(pattern.span(match))
-                if len(found) >= _MAX_MATCHES:
+                if len(found) >= most:
                     return found
         return found
 
 
-class _Scanner:
-    """One Hyperscan database, with a scratch space for each thread that scans."""
+def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterator[Any]:
+    """Matches of a pattern in order, looked for where the text touches it."""
+    if touched is None:
+        yield from pattern.regexp.finditer(text)
+        return
+    last = 0
+    for start, end in touched[pattern.number]:
+        for match in pattern.regexp.finditer(text, max(start, last), end):
+            last = max(last, match.end())
+            yield match
 
-    def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
-        """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
-        self._empty = not expressions
-        if self._empty:
-            return
-        single = hyperscan.HS_FLAG_SINGLEMATCH
-        listed: list[tuple[int, str, int]] = []
-        words: dict[frozenset[str], int] = {}
-        next_word = max(number for number, _, _ in expressions) + 1
-        for number, pattern, sensitive in expressions:
-            condition = None if sensitive else prefilter.condition_of(pattern)
-            if condition is not None and not prefilter.worthwhile(condition, pattern):
-                condition = None
-            if isinstance(condition, prefilter.Words):
-                alternatives = _alternatives(condition.any)
-                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
-            elif condition is not None:
-                for wanted in prefilter.words_of(condition):
-                    if wanted not in words:
-                        words[wanted] = next_word
-                        alternatives = _alternatives(wanted)
-                        flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
-                        listed.append((next_word, alternatives, flags))
-                        next_word += 1
-                combined = prefilter.combination(condition, words)
-                listed.append((number, combined, hyperscan.HS_FLAG_COMBINATION | single))
-            else:
-                listed.append(
-                    (number, prefilter.relaxed(pattern), single | _case_and_encoding(pattern, sensitive=sensitive))
-                )
+
+class _Database:
+    """A Hyperscan database, with a scratch space for each thread that scans."""
+
+    def __init__(self, listed: list[tuple[int, str, int]]) -> None:
+        """Compile (number, expression, flags); numbers are unique."""
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(
             ids=[number for number, _, _ in listed],
@@ -137,21 +156,64 @@ class _Scanner:
         )
         self._local = threading.local()
 
-    def touched(self, text: bytes) -> set[int]:
-        """Numbers of the expressions that may match: all that do, and a few more."""
-        if self._empty or not text:
-            return set()
+    def scan(self, text: bytes, numbers: set[int]) -> None:
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             scratch = self._local.scratch = hyperscan.Scratch(self._database)
-        numbers: set[int] = set()
         add = numbers.add
         self._database.scan(text, match_event_handler=lambda number, *_: add(number), scratch=scratch)
+
+
+class _Scanner:
+    """Which expressions a text touches: by the words they need, and those that need none by themselves."""
+
+    def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
+        """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
+        single = hyperscan.HS_FLAG_SINGLEMATCH
+        direct: list[tuple[int, str, int]] = []
+        listed: list[tuple[int, str, int]] = []
+        words: dict[frozenset[str], int] = {}
+        next_word = max((number for number, _, _ in expressions), default=0) + 1
+        for number, pattern, sensitive in expressions:
+            condition = None if sensitive else prefilter.condition_of(pattern)
+            if condition is None or not prefilter.worthwhile(condition, pattern):
+                flags = single | _case_and_encoding(pattern, sensitive=sensitive)
+                direct.append((number, prefilter.relaxed(pattern), flags))
+                continue
+            condition = prefilter.lightened(condition)
+            if isinstance(condition, prefilter.Words):
+                alternatives = _alternatives(condition.any)
+                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
+                continue
+            for wanted in prefilter.words_of(condition):
+                if wanted not in words:
+                    words[wanted] = next_word
+                    alternatives = _alternatives(wanted)
+                    flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
+                    listed.append((next_word, alternatives, flags))
+                    next_word += 1
+            listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
+        self._direct = _Database(direct) if direct else None
+        self._words = _Database(listed) if listed else None
+
+    def touched(self, text: bytes) -> set[int]:
+        """Numbers of the expressions that may match: all that do, and a few more."""
+        numbers: set[int] = set()
+        if text and self._direct is not None:
+            self._direct.scan(text, numbers)
+        if text and self._words is not None:
+            self._words.scan(prefilter.spaced(text), numbers)
         return numbers
 
 
 def _alternatives(words: Iterable[str]) -> str:
-    return "(?:" + "|".join(re2.escape(word) for word in sorted(words)) + ")"
+    return "(?:" + "|".join(_word(word) for word in sorted(words)) + ")"
+
+
+def _word(word: str) -> str:
+    bound = word.startswith(prefilter.BOUNDARY)
+    escaped: str = re2.escape(word.removeprefix(prefilter.BOUNDARY))
+    return (r"\b" if bound else "") + escaped
 
 
 def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
@@ -163,13 +225,12 @@ def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
 class PatternSet:
     """Pattern rules compiled together. Immutable: a change of rules makes a new set."""
 
-    def __init__(self, rules: Iterable[Rule], *, multi: bool, squeezed: bool = False) -> None:
+    def __init__(self, rules: Iterable[Rule], *, multi: bool) -> None:
         """Compile `rules`.
 
         Args:
             multi: under Hyperscan as well, which takes milliseconds a rule; for rules that are shipped. RE2 compiles
                 theirs on first use.
-            squeezed: for text whose words have lost their separators; only rules over folded text, under RE2 alone.
 
         Raises:
             InvalidRule: a pattern does not compile under RE2; not with `multi`.
@@ -181,19 +242,14 @@ class PatternSet:
         expressions: dict[View, list[tuple[int, str, bool]]] = {View.TEXT: [], View.RAW: []}
         number = len(_SIGNS)
         for rule in rules:
-            if not isinstance(rule.detection, RegexDetection) or (squeezed and rule.detection.view is View.RAW):
+            if not isinstance(rule.detection, RegexDetection):
                 continue
             view, case_sensitive = rule.detection.view, rule.detection.case_sensitive
             roles: dict[str, list[_Pattern]] = {"any": [], "all": [], "unless": []}
             for role, field, written in patterns_of(rule):
-                pattern = _Pattern(number, squeeze(written) if squeezed else written, case_sensitive, field)
-                try:
-                    if not multi:
-                        _ = pattern.regexp
-                except InvalidRule:
-                    if not squeezed:
-                        raise
-                    continue  # without separators nothing is left of it
+                pattern = _Pattern(number, written, case_sensitive, field)
+                if not multi:
+                    _ = pattern.regexp
                 roles[role].append(pattern)
                 expressions[view].append((number, pattern.written, case_sensitive))
                 number += 1
@@ -211,7 +267,11 @@ class PatternSet:
         """The rules that match a text, with where, and the signs of encodings in it (raw view under Hyperscan only)."""
         if not self._multi:
             return [(one.rule, spans) for one in self._rules[view] if (spans := one.spans(text, None))], _NO_SIGNS
-        touched = frozenset(self._scanners[view].touched(text))
+        touched: dict[int, list[tuple[int, int]]] = {}
+        # Keys and tables can be longer than a stretch, so raw text is looked at as a whole.
+        for start, end in _stretches(text) if view is View.TEXT else [(0, len(text))]:
+            for number in self._scanners[view].touched(text[start:end]):
+                touched.setdefault(number, []).append((start, end))
         if not touched:
             return [], _NO_SIGNS
         by_number = self._by_number[view]
@@ -230,8 +290,3 @@ _NO_SIGNS: frozenset[str] = frozenset()
 
 def _signs(touched: Iterable[int]) -> frozenset[str]:
     return frozenset(_SIGNS[number] for number in touched if number < len(_SIGNS))
-
-
-def squeeze(pattern: str) -> str:
-    """The pattern for text without spaces: separators become optional, word boundaries go."""
-    return pattern.replace(r"\s+", r"\s*").replace(r"\b", "").replace(" ", r"\s*")

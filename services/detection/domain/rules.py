@@ -46,6 +46,10 @@ MAX_SCAN_SECONDS = 0.05
 single `(a.*b.*){1,100}c` takes 0.23 s a time; the slowest rule that ships takes 0.005 s."""
 
 
+DATA_KINDS = frozenset({FindingKind.SECRET, FindingKind.PII})
+"""What is masked wherever it is shown, and counted by itself: ten addresses are no more certain than one."""
+
+
 class InvalidRule(Invalid):
     """The rule is not valid."""
 
@@ -102,8 +106,14 @@ class Validator(StrEnum):
     EMAIL = "email"
     US_SSN = "us_ssn"
     NATIONAL_ID = "national_id"
+    WALLET = "wallet"
+    STREET_ADDRESS = "street_address"
     SECRET = "secret"  # noqa: S105  # the name of a check
+    ASSIGNED_SECRET = "assigned_secret"  # noqa: S105
     PASSWORD = "password"  # noqa: S105
+    URL_PASSWORD = "url_password"  # noqa: S105
+    BASIC_CREDENTIALS = "basic_credentials"
+    PRIVATE_KEY = "private_key"
     JWT = "jwt"
     IP_ADDRESS = "ip_address"
     EXTERNAL_URL = "external_url"
@@ -183,6 +193,8 @@ class RegexDetection(Part):
     """Text that matches any of `any`, `pattern` and the literal `phrases`, all of `all`, and none of `unless`.
 
     Matching ignores case unless `case_sensitive`. A group named `value` narrows what is reported, masked and validated.
+    A group named in capitals does too, and its name says what the value is: `(?P<NPM_TOKEN>...)` is masked as
+    [NPM_TOKEN], and its check may depend on the name.
     `quotable` says that the same words inside quotation marks in a text about attacks are a mention, not a use.
     """
 
@@ -217,6 +229,13 @@ class SimilarityDetection(Part):
     type: Literal["similarity"] = "similarity"
     reference: Literal["system_prompt_embeddings", "system_prompt_fragments"] = "system_prompt_fragments"
     threshold: float = Field(default=0.85, gt=0, le=1, strict=True)
+
+
+class ClassifierDetection(Part):
+    """Text that a head of the trained classifier takes for an attack; the finding's score is the head's."""
+
+    type: Literal["classifier"] = "classifier"
+    head: Literal["injection", "jailbreak", "smuggled"]
 
 
 class StatisticalDetection(Part):
@@ -312,6 +331,7 @@ class BudgetDetection(Part):
 
 Detection = Annotated[
     RegexDetection
+    | ClassifierDetection
     | SimilarityDetection
     | StatisticalDetection
     | PolicyDetection

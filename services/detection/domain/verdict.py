@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.detection.domain.assets import Mode
-from services.detection.domain.rules import Level, Response, Rule
+from services.detection.domain.rules import DATA_KINDS, Level, Response, Rule
 from shared.contracts.detection import Decision, FindingKind, Severity, Verdict
 from shared.contracts.incidents import IncidentCategory
 
@@ -23,7 +23,6 @@ HIDDEN_BONUS = 0.12
 """Added when words were found only after undoing what hid them."""
 MENTION_FACTOR = 0.35
 """Applied when the words are quoted in a text about attacks."""
-DATA_KINDS = frozenset({FindingKind.SECRET, FindingKind.PII})
 _CERTAIN = 0.99
 
 
@@ -67,8 +66,9 @@ class Block:
     target: str = ""
 
 
-def score_of(rule: Rule, *, hidden: bool = False, mention: bool = False) -> float:
-    score = SCORES[rule.level] * rule.confidence
+def score_of(rule: Rule, *, hidden: bool = False, mention: bool = False, judged: float | None = None) -> float:
+    """The score of a finding; `judged` is the classifier's, where it made the finding."""
+    score = SCORES[rule.level] * rule.confidence if judged is None else judged
     if hidden:
         score = min(_CERTAIN, score + HIDDEN_BONUS)
     return score * MENTION_FACTOR if mention else score

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from services.detection.domain import decoding, folding
+from services.detection.domain import decoding, folding, separation
 from services.detection.domain.rules import View
 
 Origin = Callable[[int, int], tuple[int, int]]
@@ -23,7 +23,6 @@ class Reading:
     Attributes:
         source: what this was folded from; the same as `text` for raw readings.
         via: what had to be undone to read it, outermost first; empty for the plain text.
-        squeezed: its words have lost their separators.
         signs: what its scan showed of encodings, once it was scanned.
     """
 
@@ -32,7 +31,6 @@ class Reading:
     source: str
     origin_of_source: Origin = _same
     via: tuple[str, ...] = ()
-    squeezed: bool = False
     signs: frozenset[str] = frozenset()
     data: bytes = b""
     _offsets: array[int] | None = field(default=None)
@@ -72,13 +70,30 @@ def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Read
     foreign = not text.isascii()
     readable, mixed = folding.undouble(text) if foreign else (text, 0)
     disguised = foreign and (mixed > 0 or bool(folding.invisible_breaks(text)))
-    yield Reading(View.TEXT, folding.fold(readable), readable, via=("unicode",) if disguised else ())
+    yield from _folded(readable, _same, ("unicode",) if disguised else ())
     if not raw.signs and not foreign:
         return
     unwrapped = decoding.unwrap(readable, signs)
     if unwrapped is not None:
         via, origin = unwrapped.encodings, unwrapped.origin
-        yield Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
-        yield Reading(View.TEXT, folding.fold(unwrapped.text), unwrapped.text, origin, via, unwrapped.squeezed)
+        inner = Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
+        yield inner
+        yield from _folded(unwrapped.text, origin, via)
+        for disguise in decoding.disguises(unwrapped.text, inner.signs):
+            yield from _folded(disguise.text, _chain(disguise.origin, origin), (*via, disguise.name))
     for disguise in decoding.disguises(readable, raw.signs):
-        yield Reading(View.TEXT, folding.fold(disguise.text), disguise.text, disguise.origin, (disguise.name,))
+        yield from _folded(disguise.text, disguise.origin, (disguise.name,))
+
+
+def _folded(source: str, origin: Origin, via: tuple[str, ...]) -> Iterator[Reading]:
+    """A text folded, and once more with its words put together where they were taken apart."""
+    reading = Reading(View.TEXT, folding.fold(source), source, origin, via)
+    yield reading
+    apart = separation.separated(reading.text, reading.data)
+    if apart:
+        text, source_map = decoding.substituted(reading.text, apart)
+        yield Reading(View.TEXT, text, text, _chain(source_map.origin, reading.origin), (*via, "separation"))
+
+
+def _chain(inner: Origin, outer: Origin) -> Origin:
+    return lambda start, end: outer(*inner(start, end))

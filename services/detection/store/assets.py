@@ -119,3 +119,12 @@ async def put_watch(
     values["fragments"] = [list(fragment) for fragment in fragments]
     new = insert(asset_watch_table).values(asset_id=asset_id, **values)
     await tx.execute(new.on_conflict_do_update(index_elements=["asset_id"], set_=values))
+
+
+async def named(tx: Tx, caller: Caller, names: Collection[str]) -> dict[str, UUID]:
+    """The assets of these names, where the caller may see exactly one of a name that is not retired."""
+    copy = asset_copy_table.c
+    known = copy.name.in_(names) & (copy.lifecycle != Lifecycle.RETIRED.value)
+    query = sa.select(copy.name, sa.func.min(copy.asset_id.cast(sa.Text)).label("asset_id"))
+    query = query.where(known, visible(caller, copy.owner_team)).group_by(copy.name).having(sa.func.count() == 1)
+    return {row.name: UUID(row.asset_id) for row in await tx.execute(query)}

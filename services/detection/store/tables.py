@@ -89,6 +89,7 @@ alert_table = sa.Table(
     sa.Column("disposed_by", sa.Text),
     sa.Column("comment", sa.Text, nullable=False),
     sa.Column("reported_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("trace_id", sa.Text),
     sa.Index("alert_fold", "fold_key", unique=True, postgresql_where=sa.text("folding")),
     sa.Index("alert_by_time", "first_seen", "alert_id"),
     sa.Index("alert_by_asset", "asset_id", "first_seen", "alert_id"),
@@ -108,6 +109,7 @@ asset_copy_table = sa.Table(
     sa.Column("data_classification", sa.Text, nullable=False),
     sa.Column("lifecycle", sa.Text, nullable=False),
     sa.Column("authorized_tools", sa.Text, nullable=False, comment="a JSON array of names"),
+    sa.Index("asset_copy_name", "name"),
 )
 asset_watch_table = sa.Table(
     "asset_watch",
@@ -205,6 +207,33 @@ generation_table = sa.Table(
     sa.Column("singleton", sa.Boolean, sa.CheckConstraint("singleton"), primary_key=True, server_default=sa.true()),
     sa.Column("rules", sa.BigInteger, nullable=False),
     sa.Column("containments", sa.BigInteger, nullable=False),
+)
+stream_cursor_table = sa.Table(
+    "stream_cursor",
+    metadata,
+    sa.Column("unit", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("stream_created", TIME, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+stream_seen_table = sa.Table(
+    "stream_seen",
+    metadata,
+    sa.Column("unit", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("chunk", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("keys", BYTEA, nullable=False, comment="of what was handled in one transaction, eight bytes each"),
+    sa.Column("at", TIME, nullable=False, server_default=sa.func.now()),
+    sa.Index("stream_seen_age", "at"),
+)
+session_state_table = sa.Table(
+    "session_state",
+    metadata,
+    sa.Column("unit", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("session_key", sa.Text, primary_key=True),
+    sa.Column("interactions", sa.BigInteger, nullable=False),
+    sa.Column("seen", BYTEA, nullable=False, comment="digests of the last messages, eight bytes each"),
+    sa.Column("state", BYTEA, nullable=False, comment="what trackers keep, in a form of theirs"),
+    sa.Column("updated_at", TIME, nullable=False),
+    sa.Index("session_state_age", "updated_at"),
 )
 
 alert_change = sa.Sequence("alert_change")

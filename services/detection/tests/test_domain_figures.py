@@ -22,7 +22,7 @@ from services.detection.domain.interaction import (
     leaves_of,
     redacted_arguments,
 )
-from services.detection.domain.rules import InvalidRule, Metric, Response, Rule, check, parse
+from services.detection.domain.rules import DATA_KINDS, InvalidRule, Metric, Response, Rule, check, parse
 from services.detection.domain.sessions import Activity, Sessions, Subject
 from services.detection.domain.similarity import PromptIndex, fragments_of
 from services.detection.domain.verdict import Evidence, Finding
@@ -164,7 +164,7 @@ def a_finding(score: float, *, kind: FindingKind = FindingKind.INJECTION, place:
         "category": IncidentCategory.PROMPT_INJECTION_EXPLOITATION,
         "severity": Severity.MEDIUM,
         "score": score,
-        "response": Response.REDACT if kind in verdict.DATA_KINDS else Response.BLOCK,
+        "response": Response.REDACT if kind in DATA_KINDS else Response.BLOCK,
         "evidence": Evidence("/content", place * 100, place * 100 + 10, ""),
     }
     return Finding(**(values | changed))  # type: ignore[arg-type]  # the values above are of their types
@@ -197,7 +197,7 @@ def test_verdict_and_decision(findings: list[Finding], expected: Verdict, decisi
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     loaded = [Loaded(one.rule, 3) for one in pack.shipped().values()]
-    return Detector(loaded, pack.compiled(), frozenset(pack.shipped()))
+    return Detector(loaded, pack.compiled(), frozenset(pack.shipped()), pack.classifier())
 
 
 def an_asset(**changed: object) -> Asset:
@@ -252,7 +252,9 @@ def test_personal_data_matters_on_its_way_out_and_where_it_may_not_be(detector: 
         found = detector.inspect(said(text, direction), now=NOW, asset=an_asset(**asset) if asset else None)
         return verdict.weigh(found.findings)[0]
 
-    assert held(address, Direction.INPUT) is Verdict.ALLOW
+    assert held(address, Direction.INPUT) is Verdict.FLAG
+    assert held(address, Direction.DOCUMENT) is Verdict.ALLOW
+    assert held(address, Direction.INPUT, data_classification=DataClassification.INTERNAL) is Verdict.ALLOW
     assert held(address, Direction.OUTPUT) is Verdict.FLAG
     assert held(card, Direction.INPUT) is Verdict.BLOCK
     assert held(card, Direction.INPUT, data_classification=DataClassification.REGULATED) is Verdict.ALLOW

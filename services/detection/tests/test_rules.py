@@ -15,7 +15,10 @@ RULES = sorted(pack.shipped())
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     return Detector(
-        [Loaded(one.rule, 1) for one in pack.shipped().values()], pack.compiled(), frozenset(pack.shipped())
+        [Loaded(one.rule, 1) for one in pack.shipped().values()],
+        pack.compiled(),
+        frozenset(pack.shipped()),
+        pack.classifier(),
     )
 
 
@@ -37,7 +40,9 @@ def test_rule_fires_on_its_examples_and_on_no_near_miss(rule_id: str, detector: 
 @pytest.fixture(scope="module")
 def re2_detector() -> Detector:
     """All rules as rules from the API run: without Hyperscan."""
-    return Detector([Loaded(one.rule, 1) for one in pack.shipped().values()], pack.compiled(), frozenset())
+    return Detector(
+        [Loaded(one.rule, 1) for one in pack.shipped().values()], pack.compiled(), frozenset(), pack.classifier()
+    )
 
 
 @pytest.mark.parametrize("rule_id", RULES)

@@ -30,17 +30,18 @@ async def verdict(client: httpx.AsyncClient, body: dict[str, Any] = QUOKKA) -> s
 
 async def test_the_pack_is_listed_as_data(detection: Harness) -> None:
     client = detection.client("viewer")
-    page = (await client.get("/v1/rules?limit=200")).json()
-    assert [one["id"] for one in page["items"]] == sorted(pack.shipped())
-    assert page["next_cursor"] is None
-    assert {one["origin"] for one in page["items"]} == {"builtin"}
+    listed: list[dict[str, Any]] = []
+    cursor = ""
+    while cursor is not None:
+        page = (await client.get("/v1/rules?limit=100" + (f"&cursor={cursor}" if cursor else ""))).json()
+        listed += page["items"]
+        cursor = page["next_cursor"]
+    assert [one["id"] for one in listed] == sorted(pack.shipped())
+    assert {one["origin"] for one in listed} == {"builtin"}
     one = (await client.get("/v1/rules/injection_keyword_match")).json()
     assert one["version"] == 1
     assert one["detection"]["pattern"].startswith("(ignore|disregard|forget)")
     assert one["examples"]["match"]
-    first = (await client.get("/v1/rules?limit=100")).json()
-    second = (await client.get(f"/v1/rules?limit=100&cursor={first['next_cursor']}")).json()
-    assert len(first["items"]) + len(second["items"]) == len(pack.shipped())
     kinds = (await client.get("/v1/rules?kind=secret&limit=200")).json()["items"]
     assert {one["kind"] for one in kinds} == {"secret"}
     assert (await client.get("/v1/rules/no_such_rule")).status_code == 404

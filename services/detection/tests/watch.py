@@ -32,7 +32,7 @@ FOLDING_SECONDS = 3_600
 
 def the_detector() -> Detector:
     loaded = [Loaded(one.rule, 1) for one in pack.shipped().values()]
-    return Detector(loaded, pack.compiled(), frozenset(pack.shipped()))
+    return Detector(loaded, pack.compiled(), frozenset(pack.shipped()), pack.classifier())
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import product
 
 from services.detection.domain.rules import Signal
 from services.detection.domain.trackers import lexicon
@@ -22,7 +22,7 @@ BYTES = 2_048
 _TURNS = 6
 _VARIABLES = 24
 _SHORT = 120
-_SQUEEZED = 600
+_SEAMS = 3
 _LOOKED_AT = 4_000
 """Characters at the end of a text that pieces are looked for in."""
 _ASSIGNED = re.compile(r"\b([A-Za-z]\w{0,9})\s*(?::=|=|:|\bis\b)\s*[\"'`“‘]([^\"'`”’\n]{1,120})[\"'`”’]")
@@ -34,8 +34,8 @@ _NUMBERED = re.compile(
 _SUM = re.compile(r"\b[A-Za-z]\w{0,9}(?:\s*\+\s*[A-Za-z]\w{0,9}\b){1,23}")
 _ENDS = frozenset(".?!。？！…:;")
 
-Scan = Callable[[str, tuple[int, ...], bool], tuple[float, str]]
-"""Score and rule of the strongest match in a text that spans one of these positions; the text may be without spaces."""
+Scan = Callable[[str, tuple[int, ...]], tuple[float, str]]
+"""Score and rule of the strongest match in a text that spans one of these positions."""
 
 
 @dataclass(slots=True)
@@ -47,20 +47,21 @@ class Pieces:
 
     def hear(self, heard: Heard, scan: Scan) -> list[Sign]:
         text = heard.masked[-_LOOKED_AT:]
-        if heard.score >= FLAG_AT:
-            # It raised an alert of its own; joined to others it would only do so again.
+        flagged = heard.score >= FLAG_AT
+        if flagged:
+            # It raised an alert of its own; whole texts joined to it would only do so again.
             self.tails.clear()
-            return []
         assembles = lexicon.assembles(text) or (len(text) > 400 and lexicon.assembles(text[-400:]))
         named = self._remember(text) if assembles else False
         best = 0.0, ""
-        for parts, separator in self._candidates(text, assembles=assembles, named=named):
-            best = max(best, scan(separator.join(parts), _seams(parts, separator), False))
-            if named and not separator and best[0] <= 0 and sum(map(len, parts)) <= _SQUEEZED:
-                # Where a name's value ends says nothing of where a word does.
-                squeezed = ["".join(part.split()) for part in parts]
-                best = max(best, scan("".join(squeezed), _seams(squeezed, ""), True))
-        self.tails.append(clipped(text, BYTES // 2))
+        for parts, separators in self._candidates(text, assembles=assembles, named=named):
+            joined, seams = parts[0], []
+            for part, separator in zip(parts[1:], separators, strict=True):
+                seams.append(len(joined))
+                joined += separator + part
+            best = max(best, scan(joined, tuple(seams)))
+        if not flagged:
+            self.tails.append(clipped(text, BYTES // 2))
         while len(self.tails) > _TURNS or (sum(len(tail.encode()) for tail in self.tails) > BYTES):
             self.tails.pop(0)
         if best[0] <= 0:
@@ -78,7 +79,7 @@ class Pieces:
             del self.variables[next(iter(self.variables))]
         return bool(found)
 
-    def _candidates(self, text: str, *, assembles: bool, named: bool) -> list[tuple[list[str], str]]:
+    def _candidates(self, text: str, *, assembles: bool, named: bool) -> list[tuple[list[str], tuple[str, ...]]]:
         joined: list[list[str]] = []
         if assembles and len(self.variables) >= 2:
             for expression in _SUM.findall(text)[:4]:
@@ -92,12 +93,14 @@ class Pieces:
             joined.append([*pieces, text[: _SHORT * 4]])
             if assembles and len(pieces) >= 2:
                 joined.append(pieces)
-        return [(parts, separator) for parts in joined if len(parts) >= 2 for separator in ("", " ")]
+        return [(parts, ways) for parts in joined if len(parts) >= 2 for ways in _separators(len(parts) - 1)]
 
 
-def _seams(parts: list[str], separator: str) -> tuple[int, ...]:
-    ends = accumulate(len(part) + len(separator) for part in parts[:-1])
-    return tuple(end - len(separator) for end in ends)
+def _separators(seams: int) -> list[tuple[str, ...]]:
+    """With and without a space at each seam, at all or none of many: a value need not end where a word does."""
+    if seams <= _SEAMS:
+        return list(product(("", " "), repeat=seams))
+    return [("",) * seams, (" ",) * seams]
 
 
 def _fragment(text: str) -> bool:

@@ -126,6 +126,9 @@ class Tools:
             acts |= {Act.EGRESS}
         use = profile.tools.get(tool) if profile is not None else None
         counterparty = all(value in self.trusted for value in places)
+        if places and counterparty:
+            # An answer with what was looked up, to whoever asked: what the agent is for.
+            carried = 0
         new = bool(use is not None and use.knows_hosts and hosts - use.hosts and not counterparty)
         call = Call(
             tool,

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_28_0350"
-down_revision = "2026_11_22_2345"
+down_revision = "2026_11_28_0310"
 branch_labels = None
 depends_on = None
 

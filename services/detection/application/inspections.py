@@ -1,0 +1,241 @@
+"""One interaction looked at: what is held of it, what is to be done, and what is worth a person.
+
+The only way in: a request, an item of a batch and a span of a stream all come through `inspect`. Nothing is stored
+here: whoever asks records the sightings in a transaction of its own (`Live.record`, or together with a cursor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
+
+import prometheus_client
+import uuid_utils.compat as uuid_utils
+
+from services.detection.application.alerts import Sighting, worth_a_person
+from services.detection.domain.assets import Mode, NoSuchAsset
+from services.detection.domain.evidence import Sensitive, digest
+from services.detection.domain.interaction import Interaction, check_size
+from services.detection.domain.rules import Metric
+from services.detection.domain.sessions import Measured, Subject
+from services.detection.domain.verdict import Block, Finding, decide, weigh
+from services.detection.live import Live
+from services.detection.stream.sessions import load_or_go_on
+from shared import telemetry
+from shared.auth import Caller
+from shared.contracts.detection import Decision, Direction, Verdict
+from shared.contracts.inventory import Lifecycle
+from shared.errors import Invalid
+
+LONG_TEXT = 16_384
+INSPECTIONS = prometheus_client.Counter(
+    "colonnade_detection_inspections_total",
+    "Interactions inspected, by what was held of them and done.",
+    ["direction", "verdict", "decision"],
+)
+INSPECTION_SECONDS = prometheus_client.Histogram(
+    "colonnade_detection_inspection_seconds",
+    "Time from the parsed request to the verdict, in seconds; raising alerts comes on top.",
+    buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of one interaction.
+
+    Attributes:
+        verdict, score: what the detectors hold.
+        decision: what is to be done, by the asset's mode and by containments.
+        redactions: spans that must not pass, by segment field.
+        block: why nothing of this passes, whatever it says.
+        sightings: what is worth a person, not yet recorded.
+    """
+
+    inspection_id: UUID
+    verdict: Verdict
+    decision: Decision
+    score: float
+    findings: tuple[Finding, ...]
+    redactions: Mapping[str, tuple[Sensitive, ...]]
+    block: Block | None
+    sightings: list[Sighting]
+    elapsed_seconds: float
+
+
+def team_of(caller: Caller) -> str:
+    """Whose traffic a caller's is when no asset says so: the one team that it is bound to, else nobody's."""
+    return next(iter(caller.teams)) if caller.teams is not None and len(caller.teams) == 1 else ""
+
+
+def check_names_whose(caller: Caller, asset_id: UUID | None) -> None:
+    """Refuse traffic of which nothing says whose it is.
+
+    Raises:
+        Invalid: the caller is bound to several teams and names no asset.
+    """
+    if asset_id is None and caller.teams is not None and len(caller.teams) > 1:
+        raise Invalid("your key is bound to several teams: name the asset", field="/asset_id")
+
+
+async def prepare(interactions: Sequence[Interaction], caller: Caller, memory: Live) -> None:
+    """Fetch what these need and this replica does not have, in one go: recent assets, and sums of sessions."""
+    await memory.expect(caller, {one.asset_id for one in interactions if one.asset_id is not None})
+    await memory.know([subject for one in interactions for subject in _counted(one)])
+    if memory.states.tracker is not None:
+        await load_or_go_on(memory.states, interactions)
+
+
+async def inspect(
+    interaction: Interaction,
+    caller: Caller,
+    memory: Live,
+    *,
+    inspection_id: UUID | None = None,
+    now: datetime | None = None,
+    traceparent: str | None = None,
+    inline: bool = True,
+) -> Judged:
+    """Look at one interaction; call `prepare` first. Its tokens and calls are counted.
+
+    Args:
+        caller: whose reach decides which assets there are; alerts are reported by its subject.
+        inspection_id: given where the same interaction may come twice and must be known by one id.
+        traceparent: of the application's own span; None is the current request's.
+        inline: it came with a request that waits for the answer; the owner of its session is told, if that is not us.
+
+    Raises:
+        NoSuchAsset: the asset is not the caller's to know of.
+        ContentTooLarge
+    """
+    started = time.perf_counter()
+    now = now or datetime.now(UTC)
+    asset_id = interaction.asset_id
+    watched, prompts = (await memory.asset(asset_id)) if asset_id is not None else (None, None)
+    if asset_id is not None and (watched is None or not caller.sees(watched.asset.owner_team)):
+        detail = f"there is no asset {asset_id}"
+        raise NoSuchAsset(detail, errors=[{"field": "/asset_id", "message": detail}])
+    asset = watched.asset if watched is not None else None
+    mode = watched.mode if watched is not None else Mode.ENFORCE
+    check_size(interaction)
+    measured = _measure(interaction, memory, now)
+    look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
+    # A long text takes tens of milliseconds, in which nobody else should wait.
+    inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
+    findings = inspected.findings
+    states = memory.states
+    if interaction.session_id is not None and (states.tracker is not None or not inline):
+        if states.of(interaction) is not None:
+            findings += tuple(
+                states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+            )  # fmt: skip
+        elif inline:
+            memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
+    if interaction.session_id is None:
+        tracking = memory.tracking
+        findings += tuple(
+            tracking.observe(tracking.open(b""), interaction, inspected, detector=memory.detector, asset=asset, now=now)
+        )
+    verdict, score = weigh(findings)
+    memory.tracking.count(interaction, now, flagged=verdict is not Verdict.ALLOW)
+    team = asset.owner_team if asset is not None else team_of(caller)
+    block = memory.block_of(
+        asset_id=asset_id, session_id=interaction.session_id, actor=interaction.actor, team=team, now=now
+    )
+    if block is None and mode is Mode.ENFORCE and asset is not None and asset.lifecycle is not Lifecycle.ACTIVE:
+        block = Block(f"the asset is {asset.lifecycle.value}", None, "asset", str(asset.asset_id))
+    decision = decide(findings, mode) if block is None else Decision.BLOCK
+    inspection_id = inspection_id or uuid_utils.uuid7()
+    traceparent = traceparent or telemetry.traceparent()
+    sightings = _sightings(
+        findings, interaction, verdict, decision, inspection_id, team, caller, memory, now, traceparent
+    )  # fmt: skip
+    INSPECTIONS.labels(interaction.direction.value, verdict.value, decision.value).inc()
+    elapsed = time.perf_counter() - started
+    INSPECTION_SECONDS.observe(elapsed)
+    return Judged(
+        inspection_id, verdict, decision, score, findings, inspected.redactions, block, sightings, elapsed
+    )  # fmt: skip
+
+
+async def observe(
+    interaction: Interaction,
+    caller: Caller,
+    memory: Live,
+    *,
+    inspection_id: UUID,
+    now: datetime,
+    traceparent: str | None,
+) -> list[Sighting]:
+    """Show the trackers an interaction that was inspected where it came in; what is worth a person only now."""
+    watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
+    asset = watched.asset if watched is not None else None
+    inspected = memory.detector.inspect(interaction, now=now, asset=asset)
+    found = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+    verdict, _score = weigh(found)
+    mode = watched.mode if watched is not None else Mode.ENFORCE
+    decision = decide(found, mode)
+    team = asset.owner_team if asset is not None else interaction.team
+    return _sightings(found, interaction, verdict, decision, inspection_id, team, caller, memory, now, traceparent)
+
+
+def _sightings(
+    findings: Sequence[Finding],
+    interaction: Interaction,
+    verdict: Verdict,
+    decision: Decision,
+    inspection_id: UUID,
+    team: str,
+    caller: Caller,
+    memory: Live,
+    now: datetime,
+    traceparent: str | None,
+) -> list[Sighting]:
+    by_field = {segment.field: segment for segment in interaction.segments}
+    found = []
+    for finding in worth_a_person(findings):
+        segment = by_field.get(finding.evidence.field)
+        found.append(
+            Sighting(
+                finding=finding,
+                verdict=verdict,
+                decision=decision,
+                inspection_id=inspection_id,
+                asset_id=interaction.asset_id,
+                owner_team=team,
+                reported_by=caller.subject,
+                session_id=interaction.session_id,
+                actor=interaction.actor,
+                model=interaction.model,
+                direction=segment.direction if segment is not None else interaction.direction,
+                digest=digest(memory.key, segment.text) if segment is not None else "",
+                at=now,
+                traceparent=traceparent,
+            )
+        )
+    return found
+
+
+def _counted(interaction: Interaction) -> list[Subject]:
+    """Whom the interaction counts for, if it counts at all."""
+    if interaction.amounts() or any(one.direction is Direction.OUTPUT for one in interaction.segments):
+        return interaction.subjects()
+    return []
+
+
+def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured | None:
+    subjects = _counted(interaction)
+    if not subjects:
+        return None
+    rates = memory.sessions.count(subjects, interaction.amounts(), now.timestamp())
+    outputs = [one for one in interaction.segments if one.direction is Direction.OUTPUT]
+    figures: dict[Metric, float] = {}
+    samples = 0
+    if outputs and subjects[0].by == "session":
+        figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text)
+    return Measured(figures, rates, samples)

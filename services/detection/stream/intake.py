@@ -1,0 +1,108 @@
+"""`telemetry.in.<team>`: interactions that programs publish over NATS, sorted into the partitions.
+
+The subject says whose traffic it is, and the server says who may publish on it: a program with the right to
+`telemetry.in.shop` sees what the team shop owns, and nothing else. A message is a body of POST /v1/inspections, or
+`{"items": [...]}` of several. Nobody waits for an answer, so a text that is too long is read in windows, and what is
+not valid is counted and dropped. The team's name is percent-encoded where a subject could not hold it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID, uuid5
+
+import prometheus_client
+from pydantic import ValidationError
+
+from services.detection.bodies import MAX_ITEMS, Published, interaction_of
+from services.detection.domain.genai import Reading, windows
+from services.detection.domain.interaction import Interaction
+from services.detection.live import Live
+from services.detection.stream.publisher import Publisher
+from services.detection.stream.wire import IN, Item, key_of
+from shared import problems, telemetry
+from shared.auth import Caller
+from shared.errors import DomainError
+from shared.feed import Message
+from shared.strictjson import NotStrictJson, loads
+
+_NAMESPACE = UUID("5b6f3c0e-9a0d-4d1f-8f35-0c7d5f5d9a11")
+
+REFUSED = prometheus_client.Counter(
+    "colonnade_detection_intake_refused_total", "Interactions published over NATS that were not valid.", ["reason"]
+)
+
+
+async def sort_in(message: Message, created: str, memory: Live, publisher: Publisher) -> int:
+    """Put a message's interactions into their partitions; how many it had. Done again, it changes nothing.
+
+    Raises:
+        Unavailable: the stream takes nothing; try again.
+    """
+    team = unquote(message.subject.removeprefix(IN))
+    caller = Caller(f"nats:{team}", "telemetry", teams=frozenset({team}))
+    try:
+        document = loads(message.payload)
+        several = isinstance(document, dict) and set(document) == {"items"} and isinstance(document["items"], list)
+        bodies: list[Any] = document["items"] if several else [document]
+        if len(bodies) > MAX_ITEMS:
+            raise NotStrictJson(f"more than {MAX_ITEMS} items")
+    except NotStrictJson as error:
+        _refuse(team, "malformed", str(error))
+        return 1
+    read: list[tuple[Interaction, str]] = []
+    for at, body in enumerate(bodies):
+        try:
+            read.append((interaction_of(Published.model_validate(body), caller), f"{created} {message.sequence} {at}"))
+        except ValidationError as error:
+            fields = problems.field_errors(error.errors(include_input=False), body)
+            _refuse(team, "invalid", f"{fields[0]['field']}: {fields[0]['message']}")
+        except DomainError as error:
+            _refuse(team, "invalid", error.detail)
+    wanted = {one.asset_id for one, _ in read if one.asset_id is not None}
+    await memory.expect(caller, wanted)
+    hidden = {asset_id for asset_id in wanted if not await memory.visible(caller, asset_id)}
+    items: list[Item] = []
+    for one, place in read:
+        if one.asset_id in hidden:
+            _refuse(team, "no such asset", str(one.asset_id))
+        else:
+            items += _items(one, place)
+    if items:
+        await publisher.publish(caller, message.published_at, items)
+    return len(bodies)
+
+
+def _items(one: Interaction, place: str) -> list[Item]:
+    whole = Reading(one.direction, one.segments, place, place, (), one.tool, one.tokens, one.cost_usd)
+    found = []
+    for part in windows(whole):
+        interaction = Interaction(
+            direction=part.direction,
+            segments=part.segments,
+            asset_id=one.asset_id,
+            session_id=one.session_id,
+            actor=one.actor,
+            tool=part.tool,
+            model=one.model,
+            tokens=part.tokens,
+            cost_usd=part.cost_usd,
+            team=one.team,
+            counts=part.counts,
+        )
+        found.append(
+            Item(
+                interaction,
+                uuid5(_NAMESPACE, part.content_key),
+                trace_id="" if one.session_id or one.actor else place,
+                count_key=key_of(part.count_key) if part.counts else None,
+                content_key=key_of(part.content_key),
+            )
+        )
+    return found
+
+
+def _refuse(team: str, reason: str, detail: str) -> None:
+    REFUSED.labels(reason).inc()
+    telemetry.logger().info("intake_refused", team=team, reason=reason, detail=detail[:300])

@@ -1,0 +1,91 @@
+"""Detection on a real NATS, with workers of the stream in this process or as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from deploy.local.nats import Nats
+from deploy.local.ports import free_port
+from services.detection.main import SERVICE
+from services.detection.settings import DetectionSettings
+from services.detection.store.tables import alert_table, session_state_table
+from services.detection.stream.worker import StreamWorker
+from shared.leader import end
+from shared.testing import Harness, TestServer, eventually, harness
+
+
+@asynccontextmanager
+async def on_a_stream(postgres: TestServer, nats_server: Nats, **settings: Any) -> AsyncIterator[Harness]:
+    """Detection connected to NATS, with an empty stream of telemetry; nobody reads it yet."""
+    connection = {"nats_url": nats_server.url, "nats_seed_file": nats_server.seed_file("detection")}
+    async with harness(SERVICE, DetectionSettings, postgres, **(connection | settings)) as made:
+        await made.runtime.bus.open()
+        await made.runtime.bus.jetstream("STREAM.PURGE.TELEMETRY", {})
+        yield made
+
+
+@asynccontextmanager
+async def working(detection: Harness) -> AsyncIterator[StreamWorker]:
+    """A worker in this process for the length of the block."""
+    worker: StreamWorker = detection.runtime.resources["worker"]
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        await end(task)
+
+
+async def handled(detection: Harness, timeout_seconds: float = 60.0) -> None:
+    """Until all that was published so far has been handled: it leaves the stream then."""
+
+    async def empty() -> bool:
+        return int((await detection.runtime.bus.jetstream("STREAM.INFO.TELEMETRY"))["state"]["messages"]) == 0
+
+    await eventually(empty, timeout_seconds)
+
+
+async def alerts(detection: Harness, **filters: Any) -> list[Any]:
+    async with detection.runtime.db.read() as tx:
+        return list(
+            (await tx.execute(sa.select(alert_table).filter_by(**filters).order_by(alert_table.c.first_seen))).all()
+        )
+
+
+async def interactions(detection: Harness) -> dict[str, int]:
+    """Session -> how many of its interactions were taken in."""
+    async with detection.runtime.db.read() as tx:
+        rows = await tx.execute(sa.select(session_state_table.c.session_key, session_state_table.c.interactions))
+        return {row.session_key.rpartition("|")[2]: row.interactions for row in rows}
+
+
+class WorkerProcess:
+    """`python -m services.detection worker` on the harness's database and NATS."""
+
+    def __init__(self, detection: Harness, log: Path) -> None:
+        settings = detection.runtime.settings
+        environment = {
+            **os.environ,
+            "DETECTION_DATABASE_URL": settings.database_url.get_secret_value(),
+            "DETECTION_NATS_URL": settings.nats_url,
+            "DETECTION_NATS_SEED_FILE": str(settings.nats_seed_file),
+            "DETECTION_TRUST_FILE": str(settings.trust_file),
+            "DETECTION_CURSOR_SECRET": settings.cursor_secret.get_secret_value(),
+            "DETECTION_BIND_PORT": str(free_port()),
+        }
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.detection", "worker"], env=environment, stdout=output, stderr=output
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
