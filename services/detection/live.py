@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Collection
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from uuid import UUID
 
@@ -26,11 +26,13 @@ from services.detection.domain.sessions import Sessions, Subject
 from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.suppressions import Suppression
 from services.detection.domain.tally import Tally
+from services.detection.domain.trackers.canaries import CanaryIndex
 from services.detection.domain.verdict import Block, Finding
-from services.detection.store import activity, assets, containments, generation, rules, suppressions, tally
+from services.detection.store import activity, assets, containments, generation, rules, suppressions, tally, usage
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
 from services.detection.stream.sessions import Observations, SessionStates
+from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
@@ -57,6 +59,7 @@ class Live:
         db: Database,
         key: bytes,
         *,
+        tracking: Tracking,
         states: SessionStates,
         observations: Observations,
         assets: int,
@@ -75,6 +78,8 @@ class Live:
         self.key = key
         """Keys digests of content and hashes of registered prompts."""
         self.sessions = Sessions(subjects)
+        self.tracking = tracking
+        """What this replica counts and learns of assets and actors, and shares."""
         self.states = states
         """What trackers know of the sessions that this process owns."""
         self.observations = observations
@@ -139,8 +144,13 @@ class Live:
             await self.share_once()
             await self.write_down_tally()
 
-    async def share_once(self) -> None:
-        """Add this replica's part to the shared sums and take over the totals."""
+    async def share_once(self, *, everything: bool = False) -> None:
+        """Add this replica's part to the shared sums and take over the totals; `everything` leaves nothing over."""
+        await self._share_rates()
+        if self._detector is not None:
+            await self.tracking.share(self._db, self._detector, datetime.now(UTC), self.folding, everything=everything)
+
+    async def _share_rates(self) -> None:
         unshared = self.sessions.take_unshared()
         if not unshared:
             return
@@ -323,6 +333,7 @@ class Live:
         try:
             async with self._db.read() as tx:
                 watched = await assets.watched(tx, asset_id)
+                canaries = await usage.canaries_of(tx, asset_id)
         except Exception as error:
             if known is None or not is_outage(error):
                 raise
@@ -332,6 +343,7 @@ class Live:
         if changed:
             prompts = PromptIndex(watched.fragments, self.key) if watched is not None and watched.fragments else None
         self._assets[asset_id] = (now, watched, prompts)
+        self.tracking.register(asset_id, prompts, CanaryIndex(canaries.marks, self.key) if canaries.marks else None)
         self._assets.move_to_end(asset_id)
         while len(self._assets) > self._capacity:
             self._assets.popitem(last=False)

@@ -18,10 +18,11 @@ from services.detection.application import containments, rules, suppressions
 from services.detection.domain.assets import Handling
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
-from services.detection.store import activity, metadata, stream, tally
+from services.detection.store import activity, metadata, stream, tally, usage
 from services.detection.stream.publisher import Publisher
-from services.detection.stream.sessions import Observations, SessionStates, Tracker
+from services.detection.stream.sessions import Observations, SessionStates
 from services.detection.stream.worker import StreamWorker
+from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.commands import command_line, serve
 from shared.database import is_outage
@@ -29,8 +30,6 @@ from shared.runtime import Runtime
 from shared.service import Periodic, Service, create_app
 
 RETRY_SECONDS = 1.0
-TRACKER: Tracker | None = None
-"""What watches sessions over time."""
 
 
 @asynccontextmanager
@@ -39,10 +38,12 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
     settings: DetectionSettings = runtime.settings
     key = hmac.digest(settings.cursor_secret.get_secret_value().encode(), b"content digests", "sha256")
     publisher = Publisher(runtime.bus)
+    tracking = Tracking(settings.remembered_subjects)
     memory = Live(
         runtime.db,
         key,
-        states=SessionStates(runtime.db, TRACKER, settings.tracked_sessions),
+        tracking=tracking,
+        states=SessionStates(runtime.db, tracking, settings.tracked_sessions),
         observations=Observations(publisher),
         assets=settings.remembered_assets,
         subjects=settings.remembered_subjects,
@@ -70,7 +71,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
             await asyncio.sleep(RETRY_SECONDS)
     yield
     try:
-        await memory.share_once()
+        await memory.share_once(everything=True)
         await memory.write_down_tally()
     except Exception as error:
         # What was counted in the last second is all that it costs.
@@ -116,6 +117,7 @@ async def expire(runtime: Runtime) -> None:
 async def forget(runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
         await activity.forget(tx, time.time())
+        await usage.forget(tx, time.time())
         await stream.forget(tx)
         await tally.forget(tx, time.time())
 

@@ -4,6 +4,7 @@ from services.detection.api import (
     alerts,
     containments,
     inspections,
+    limits,
     otlp,
     performance,
     proposals,
@@ -22,6 +23,7 @@ ROUTERS = (
     alerts.router,
     containments.router,
     telemetry.router,
+    limits.router,
     otlp.traces_router,
     otlp.logs_router,
 )

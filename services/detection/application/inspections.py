@@ -170,6 +170,11 @@ async def inspect(
             findings += tuple(states.observe(interaction, seen, detector=memory.detector, asset=asset, now=now))
         elif inline:
             memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
+    if interaction.session_id is None:
+        tracking = memory.tracking
+        findings += tuple(
+            tracking.observe(tracking.open(b""), interaction, seen, detector=memory.detector, asset=asset, now=now)
+        )
     findings = _marked(findings, interaction, team, asset, prompts, memory, now)
     verdict, score = weigh(findings, handling.profile)
     if Degradation.DEADLINE_EXCEEDED not in degraded:
@@ -177,6 +182,7 @@ async def inspect(
             interaction, findings, verdict, generation=generation, asset_type=asset.asset_type if asset else None,
             asset_id=memory.named_in_rules(asset_id), at=now.timestamp(),
         )  # fmt: skip
+    memory.tracking.count(interaction, now, flagged=verdict is not Verdict.ALLOW)
     block = memory.block_of(
         asset_id=asset_id, session_id=interaction.session_id, actor=interaction.actor, team=team, now=now
     )

@@ -64,6 +64,8 @@ class Tested:
 def test(rule: Rule, cases: Sequence[Case], limits: Limits, now: datetime) -> Tested:
     """Try a rule on all that it has to stand. Takes CPU time: call it off the event loop.
 
+    A rule over a tracker's signal needs what signals are made of: the shipped patterns run beside it.
+
     Raises:
         InvalidRule: it cannot run, or does not do on its own examples what they say.
     """

@@ -13,7 +13,17 @@ from uuid import UUID
 from services.detection import benign, pack
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.figures import wilson
-from services.detection.domain.rules import Example, InvalidRule, Rule, Status, check
+from services.detection.domain.rules import (
+    ClassifierDetection,
+    Example,
+    InvalidRule,
+    RegexDetection,
+    Rule,
+    SequenceDetection,
+    Status,
+    TrackerDetection,
+    check,
+)
 from services.detection.domain.trial import Trial, try_example
 from services.detection.store.cases import Case
 
@@ -48,7 +58,12 @@ def tried(rule: Rule) -> Detector:
     check(rule)
     status = Status.TEST if rule.status is Status.DEPRECATED else rule.status
     running = rule.model_copy(update={"status": status, "expires_at": None})
-    return pack.detector([Loaded(running, 1)], frozenset())
+    beside: list[Loaded] = []
+    if isinstance(rule.detection, TrackerDetection | SequenceDetection):
+        # What a session shows is made of what the shipped rules find in its turns.
+        shipped = [one.rule for one in pack.shipped().values() if one.rule.id != rule.id]
+        beside = [Loaded(one, 1) for one in shipped if isinstance(one.detection, RegexDetection | ClassifierDetection)]
+    return pack.detector([Loaded(running, 1), *beside], frozenset(one.rule.id for one in beside))
 
 
 def check_examples(rule: Rule) -> None:

@@ -20,6 +20,7 @@ from services.detection.domain.matching import MAX_VALUES, PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
     DATA_KINDS,
+    BudgetDetection,
     ClassifierDetection,
     Level,
     Metric,
@@ -28,9 +29,13 @@ from services.detection.domain.rules import (
     RegexDetection,
     Response,
     Rule,
+    SequenceDetection,
+    Signal,
     SimilarityDetection,
     StatisticalDetection,
     Status,
+    TrackerDetection,
+    UsageDetection,
     View,
 )
 from services.detection.domain.sessions import Measured
@@ -88,6 +93,17 @@ def holds(rule: Rule, text: str, start: int, end: int, label: str = "") -> bool:
     return validators.holds(detection.validator, value, around)
 
 
+def applies(rule: Rule, direction: Direction, interaction: Interaction, asset: Asset | None, now: datetime) -> bool:
+    """Whether a rule is in force for what goes in a direction in an interaction."""
+    scope = rule.scope
+    return (
+        direction in scope.directions
+        and rule.applies_at(now)
+        and (not scope.asset_ids or interaction.asset_id in scope.asset_ids)
+        and (not scope.asset_types or (asset is not None and asset.asset_type in scope.asset_types))
+    )
+
+
 class Detector:
     """All rules in force, compiled."""
 
@@ -121,6 +137,12 @@ class Detector:
         self.similarity = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, SimilarityDetection)
         ]
+        self.trackers: dict[Signal, list[tuple[Rule, TrackerDetection]]] = {}
+        for one in self._rules:
+            if isinstance(one.detection, TrackerDetection):
+                self.trackers.setdefault(one.detection.signal, []).append((one, one.detection))
+        self.sequences = [(one, one.detection) for one in self._rules if isinstance(one.detection, SequenceDetection)]
+        self.usage = [one for one in self._rules if isinstance(one.detection, UsageDetection | BudgetDetection)]
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -155,6 +177,24 @@ class Detector:
         for own in (self._own, *self._own_of.get(asset_id, ())):
             found += own.scan(reading.data, reading.view)[0]
         return found
+
+    def finding(self, rule: Rule, evidence: Evidence, score: float, label: str = "") -> Finding:
+        """That a rule in force matched; `label` says what it found more exactly than its title."""
+        return Finding(
+            rule_id=rule.id,
+            rule_version=self.version_of(rule.id),
+            title=f"{rule.title}: {label}" if label else rule.title,
+            kind=rule.kind,
+            category=rule.category,
+            severity=verdict.severity_of(rule, score),
+            score=score,
+            response=rule.response,
+            evidence=evidence,
+            owasp=rule.owasp,
+            atlas=rule.atlas,
+            shadow=rule.status is Status.SHADOW,
+            temporary=rule.expires_at is not None,
+        )
 
     def signs(self, text: str) -> frozenset[str]:
         return self._shipped.signs(text)
@@ -218,13 +258,7 @@ class _Gathering:
         return Inspected(tuple(findings), {name: tuple(spans) for name, spans in self._redactions.items()})
 
     def _applies(self, rule: Rule, direction: Direction) -> bool:
-        scope = rule.scope
-        return (
-            direction in scope.directions
-            and rule.applies_at(self._now)
-            and (not scope.asset_ids or self._interaction.asset_id in scope.asset_ids)
-            and (not scope.asset_types or (self._asset is not None and self._asset.asset_type in scope.asset_types))
-        )
+        return applies(rule, direction, self._interaction, self._asset, self._now)
 
     def _add(
         self,
@@ -240,21 +274,7 @@ class _Gathering:
         score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention, judged=judged), at_most), 2)
         known = self._findings.get((rule.id, evidence.field))
         if known is None or known.score < score:
-            self._findings[rule.id, evidence.field] = Finding(
-                rule_id=rule.id,
-                rule_version=self._detector.version_of(rule.id),
-                title=f"{rule.title}: {label}" if label else rule.title,
-                kind=rule.kind,
-                category=rule.category,
-                severity=verdict.severity_of(rule, score),
-                score=score,
-                response=rule.response,
-                evidence=evidence,
-                owasp=rule.owasp,
-                atlas=rule.atlas,
-                shadow=rule.status is Status.SHADOW,
-                temporary=rule.expires_at is not None,
-            )
+            self._findings[rule.id, evidence.field] = self._detector.finding(rule, evidence, score, label)
 
     # -- text ----------------------------------------------------------------------------------------------------
 

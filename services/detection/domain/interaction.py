@@ -44,6 +44,7 @@ class Segment:
 class Interaction:
     """What passed between people, models and tools, as far as it was sent to us.
 
+    `failed`: the sender says that the tool's result is an error. Texts of tools that say so themselves need no flag.
     `counts` is False for a part of what was counted already: it adds to no rate.
     """
 
@@ -57,6 +58,7 @@ class Interaction:
     tokens: int = 0
     cost_usd: float = 0.0
     team: str = ""
+    failed: bool = False
     counts: bool = True
 
     @property

@@ -1,8 +1,10 @@
 """Detection rules as data: what one looks for, where, and what it means.
 
-A rule is written in YAML or sent over the API; both end here. Five types of detection, the specification's: regex over
+A rule is written in YAML or sent over the API; both end here. The specification's five types of detection: regex over
 text, similarity to registered prompt fragments, statistics of a text or a session, policy of an asset, and rates in a
-window of time. Patterns are RE2 syntax (no look-around, no back-references), so no text makes one explode.
+window of time. And four of what only several interactions show: a tracker's signal, a sequence of acts, usage against
+what is usual at this hour, and a budget. Patterns are RE2 syntax (no look-around, no back-references), so no text makes
+one explode.
 """
 
 from __future__ import annotations
@@ -140,6 +142,44 @@ class Metric(StrEnum):
         return {"minute": 60, "hour": 3_600}.get(self.value.rsplit("_", 1)[-1])
 
 
+class Signal(StrEnum):
+    """What trackers make of several interactions of one session or actor; `trackers` says how each is reckoned."""
+
+    ATTACK_HEAT = "attack_heat"
+    RISING_ATTACK = "rising_attack"
+    REPHRASED_REFUSAL = "rephrased_refusal"
+    COMPLIED_AFTER_REFUSAL = "complied_after_refusal"
+    SPLIT_PAYLOAD = "split_payload"
+    BEHAVIOUR_SHIFT = "behaviour_shift"
+    FAILED_CALLS = "failed_calls"
+    DENIED_CALLS = "denied_calls"
+    IDENTICAL_CALLS = "identical_calls"
+    NEW_TOOL = "new_tool"
+    ARGUMENT_ANOMALY = "argument_anomaly"
+    PROMPT_IN_PIECES = "prompt_in_pieces"
+    CANARY = "canary"
+    SCRAPING = "scraping"
+    MEMBERSHIP_PROBING = "membership_probing"
+
+
+class Act(StrEnum):
+    """What a tool does, as far as its name and arguments tell; a call may be several. `untrusted` is also any document
+    and any result of a tool that reads what strangers write."""
+
+    UNTRUSTED = "untrusted"
+    SENSITIVE_READ = "sensitive_read"
+    EGRESS = "egress"
+    EXECUTE = "execute"
+
+
+class Amount(StrEnum):
+    """What usage is counted in."""
+
+    TOKENS = "tokens"
+    COST_USD = "cost_usd"
+    REQUESTS = "requests"
+
+
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -236,8 +276,70 @@ class RateDetection(Part):
         return self
 
 
+class TrackerDetection(Part):
+    """A tracker's signal at or above its threshold, reckoned from at least so many samples."""
+
+    type: Literal["tracker"] = "tracker"
+    signal: Signal
+    threshold: float = Field(gt=0, le=1e12, strict=True)
+    min_samples: int = Field(default=1, ge=1, le=1_000_000)
+
+
+class SequenceDetection(Part):
+    """Acts of one session in this order, the last of them now, within so many turns and seconds.
+
+    A sequence by itself is what agents do all day. So points are asked for (`trackers.tools` has the reasons): 1 for
+    the sequence, 1 when the last act's destination or command comes from the untrusted content, 1 when it carries
+    pieces of what was read, 1 when the untrusted content looked like an attack, half when the command runs what it
+    fetches, half when the destination is new for the tool.
+    """
+
+    type: Literal["sequence"] = "sequence"
+    steps: tuple[Act, ...] = Field(min_length=2, max_length=4)
+    within_turns: int = Field(default=20, ge=1, le=24)
+    within_seconds: int = Field(default=3_600, ge=1, le=86_400)
+    threshold: float = Field(default=2.5, ge=1, le=5, strict=True)
+
+
+class UsageDetection(Part):
+    """More of an amount in an hour than this hour usually has; `usage` says how that is learned.
+
+    Fires when the hour's amount exceeds each of: `ratio` times what is expected, the expectation by `deviations` robust
+    standard deviations of its logarithm, `over_peak` times the highest hour (an actor: day) on record, and `least`; in
+    `hours` hours in a row, the current one among them. By actor, the asset's own expectation has to be exceeded too, by
+    `asset_share` times.
+    """
+
+    type: Literal["usage"] = "usage"
+    amount: Amount
+    by: Literal["actor", "asset"] = "asset"
+    least: float = Field(ge=0, le=1e12, strict=True)
+    ratio: float = Field(default=4.0, ge=1, le=1e6, strict=True)
+    deviations: float = Field(default=5.0, ge=0, le=100, strict=True)
+    over_peak: float = Field(default=1.0, ge=0, le=1e6, strict=True)
+    asset_share: float = Field(default=1.0, ge=0, le=1e6, strict=True)
+    hours: int = Field(default=1, ge=1, le=24)
+    min_days: int = Field(default=7, ge=1, le=28)
+
+
+class BudgetDetection(Part):
+    """A share of an asset's budget is used up: `percent` of what was set for the period, once a period."""
+
+    type: Literal["budget"] = "budget"
+    percent: float = Field(gt=0, le=1_000, strict=True)
+
+
 Detection = Annotated[
-    RegexDetection | ClassifierDetection | SimilarityDetection | StatisticalDetection | PolicyDetection | RateDetection,
+    RegexDetection
+    | ClassifierDetection
+    | SimilarityDetection
+    | StatisticalDetection
+    | PolicyDetection
+    | RateDetection
+    | TrackerDetection
+    | SequenceDetection
+    | UsageDetection
+    | BudgetDetection,
     Field(discriminator="type"),
 ]
 
@@ -250,8 +352,39 @@ class Scope(Part):
     asset_types: tuple[AssetType, ...] = ()
 
 
+class Turn(Part):
+    """One interaction of an example that needs several; `repeat` says it as often, `{n}` in it being the count."""
+
+    content: str = ""
+    direction: Direction = Direction.INPUT
+    tool: str | None = None
+    arguments: dict[str, Any] = {}
+    failed: bool = False
+    repeat: int = Field(default=1, ge=1, le=2_000)
+    session: str = "example"
+    seconds: float = Field(default=10.0, ge=0, le=864_000, description="How long after the turn before.")
+
+
+class Hours(Part):
+    """Ordinary usage, so much an hour for so many days, and then what the current hours have; for usage and budgets."""
+
+    days: int = Field(default=28, ge=0, le=60)
+    usual: float = Field(default=0.0, ge=0)
+    current: tuple[float, ...] = Field(min_length=1, max_length=48)
+    asset_usual: float | None = Field(default=None, ge=0)
+    budget: float | None = Field(default=None, gt=0)
+
+
 class Example(Part):
-    """An interaction for a rule to be tried on, `repeat` times; `before` are the session's earlier outputs."""
+    """An interaction for a rule to be tried on, `repeat` times; `before` are the session's earlier outputs.
+
+    `turns` in place of content is a whole session, of which any turn may make the rule fire; `usage_hours` is the
+    usage of an asset or actor.
+    """
+
+    turns: tuple[Turn, ...] = Field(default=(), max_length=200)
+    usage_hours: Hours | None = None
+    canaries: tuple[str, ...] = ()
 
     content: str = ""
     direction: Direction | None = None

@@ -22,6 +22,8 @@ from services.detection.domain import folding
 MIN_WORDS = 8
 MAX_WORDS = 32
 MAX_FRAGMENTS = 400
+RUN_WORDS = 4
+"""Words in a row that are more than shared vocabulary."""
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+")
 
@@ -85,6 +87,26 @@ class PromptIndex:
 
     def __len__(self) -> int:
         return len(self._fragments)
+
+    def size(self, number: int) -> int:
+        """Words of a fragment."""
+        return len(self._fragments[number])
+
+    def covered(self, folded: str) -> dict[int, int]:
+        """The words of each fragment that a folded text says, in runs of at least RUN_WORDS, as bits by their place."""
+        words = [_hash(match.group(), self._key) for match in _WORD.finditer(folded)]
+        found: dict[int, int] = {}
+        open_runs: dict[tuple[int, int], int] = {}
+        for pair in pairwise(words):
+            going: dict[tuple[int, int], int] = {}
+            for number, position in self._places.get(pair, ())[:50]:
+                length = open_runs.get((number, position), 1) + 1
+                going[number, position + 1] = length
+                if length >= RUN_WORDS:
+                    run = (1 << length) - 1
+                    found[number] = found.get(number, 0) | run << (position + 2 - length)
+            open_runs = going
+        return found
 
     def closest(self, folded: str) -> Likeness | None:
         """The window of a folded text that is most like a registered fragment; None when no two words meet."""

@@ -238,6 +238,60 @@ activity_baseline_table = sa.Table(
     sa.Column("updated_at", TIME, nullable=False),
     sa.Index("activity_baseline_age", "updated_at"),
 )
+usage_amount_table = sa.Table(
+    "usage_amount",
+    metadata,
+    sa.Column("subject_by", sa.Text, primary_key=True),
+    sa.Column("subject_key", sa.Text, primary_key=True),
+    sa.Column("span", sa.Text, primary_key=True),
+    sa.Column("slot", sa.BigInteger, primary_key=True, comment="hours or days since the epoch, as span says"),
+    sa.Column("tokens", sa.Double, nullable=False),
+    sa.Column("cost_usd", sa.Double, nullable=False),
+    sa.Column("requests", sa.Double, nullable=False),
+    sa.Column("flagged", sa.Double, nullable=False, comment="requests that detectors flagged"),
+    sa.Column(
+        "alerted", sa.Double, nullable=False, server_default="0", comment="score of the alert that the hour raised"
+    ),
+    sa.Index("usage_amount_age", "span", "subject_by", "slot"),
+)
+learned_profile_table = sa.Table(
+    "learned_profile",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("subject_key", sa.Text, primary_key=True),
+    sa.Column("state", BYTEA, nullable=False, comment="what trackers keep, in a form of theirs"),
+    sa.Column("updated_at", TIME, nullable=False),
+    sa.Index("learned_profile_age", "updated_at"),
+)
+asset_budget_table = sa.Table(
+    "asset_budget",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("budgets", JSONB, nullable=False),
+    sa.Column("updated_at", TIME, nullable=False),
+    sa.Column("updated_by", sa.Text, nullable=False),
+)
+budget_crossing_table = sa.Table(
+    "budget_crossing",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("period", sa.Text, primary_key=True),
+    sa.Column("amount", sa.Text, primary_key=True),
+    sa.Column("starts", sa.BigInteger, primary_key=True, comment="first hour of the period, since the epoch"),
+    sa.Column("percent", sa.Double, primary_key=True),
+    sa.Column("at", TIME, nullable=False),
+)
+asset_canary_table = sa.Table(
+    "asset_canary",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("canaries", sa.Integer, nullable=False),
+    sa.Column("marks", JSONB, nullable=False, comment="lengths and keyed hashes; the canaries are not kept"),
+    sa.Column("updated_at", TIME, nullable=False),
+    sa.Column("updated_by", sa.Text, nullable=False),
+)
 generation_table = sa.Table(
     "generation",
     metadata,

@@ -518,3 +518,27 @@ async def test_an_alert_that_becomes_graver_is_announced_between_doublings(detec
     assert [(one["severity"], one["count"]) for one in told] == [("medium", 4), ("critical", 5)]
     [alert] = (await client.get("/v1/alerts")).json()["items"]
     assert (alert["severity"], alert["count"]) == ("critical", 7)
+
+
+async def test_rules_over_several_interactions_are_tried_and_added_as_others(detection: Harness) -> None:
+    client = detection.client()
+    asked = 'The paper on prompt injection says that attackers write "ignore all previous instructions". Why?'
+    rule = a_rule(
+        id="early_heat",
+        level="low",
+        detection={"type": "tracker", "signal": "attack_heat", "threshold": 0.5},
+        examples={
+            "match": [{"turns": [{"content": asked, "repeat": 3}]}],
+            "near_miss": [{"turns": [{"content": asked}, {"content": "Thank you.", "repeat": 9}]}],
+        },
+    )
+    trial = await client.post("/v1/rules/test", json={"rule": rule})
+    assert [one["fired"] for one in trial.json()["results"]] == [True, False], trial.text
+    assert (await client.post("/v1/rules", json=rule)).status_code == 201
+    wrong = rule | {"id": "no_such_signal", "detection": rule["detection"] | {"signal": "mood"}}
+    refused = await client.post("/v1/rules", json=wrong)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"].startswith("/detection")
+    sequence = {"type": "sequence", "steps": ["egress"], "threshold": 2.0}
+    refused = await client.post("/v1/rules", json=rule | {"id": "one_step", "detection": sequence})
+    assert refused.json()["errors"][0]["field"].startswith("/detection")
