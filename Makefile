@@ -1,6 +1,6 @@
 # Everything needs only Python 3.11 or newer and make; the first target that runs sets the rest up.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test contract lint format bench soak migrate new-migration docs lock clean setup setup-dev
+.PHONY: help run demo test contract lint format bench bench-detection soak migrate new-migration docs lock clean setup setup-dev
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
 help:  ## Say what can be done
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(UV): requirements-uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
@@ -52,6 +52,9 @@ format: setup-dev  ## Rewrite formatting
 
 bench: setup-dev  ## Measure the figures of the README; WHAT=footprint|loop|bulk|scale|gateway for one
 	@$(BIN)/python -m bench $(WHAT)
+
+bench-detection: setup-dev  ## What detection finds and how fast, beside peers; CORPORA=folder; WHAT=detection_speed for one
+	@$(BIN)/python -m bench $(or $(WHAT),detection_quality detection_peers detection_speed)
 
 soak: setup-dev  ## Kill everything again and again under load and count what is lost; SEED=, KILLS=, REGISTRATIONS=
 	@$(BIN)/python -m bench.soak

@@ -330,7 +330,9 @@ _DECODERS: dict[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = {
 def fragments(text: str, encodings: frozenset[str]) -> list[Fragment]:
     """The encoded fragments of a text, in order and without overlap, earlier decoders first."""
     found: list[Fragment] = []
-    taken: list[tuple[int, int]] = []
+    # Of what was decoded, in order: a log has thousands of candidates, and each asks whether another took its place.
+    starts: list[int] = []
+    ends: list[int] = []
     for name, (pattern, decode) in _DECODERS.items():
         if name not in encodings:
             continue
@@ -338,12 +340,14 @@ def fragments(text: str, encodings: frozenset[str]) -> list[Fragment]:
             if len(found) >= _MAX_FRAGMENTS:
                 break
             start, end = match.span()
-            if any(start < there_end and there < end for there, there_end in taken):
+            at = bisect.bisect_right(ends, start)
+            if at < len(starts) and starts[at] < end:
                 continue
             decoded = decode(match.group())
             if decoded is not None and decoded != match.group():
                 found.append(Fragment(start, end, decoded, name))
-                taken.append((start, end))
+                starts.insert(at, start)
+                ends.insert(at, end)
     for start, end, message in folding.smuggled(text) if not text.isascii() else ():
         found.append(Fragment(start, end, f" {message} ", "invisible"))
     return sorted(found, key=lambda fragment: fragment.start)

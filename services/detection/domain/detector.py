@@ -14,7 +14,7 @@ from uuid import UUID
 from services.detection.domain import folding, validators, verdict
 from services.detection.domain.assets import Asset, exceeds
 from services.detection.domain.classifier import Classifier
-from services.detection.domain.evidence import Sensitive, excerpt
+from services.detection.domain.evidence import Sensitive, excerpt, merge
 from services.detection.domain.interaction import Interaction, Segment
 from services.detection.domain.matching import MAX_VALUES, PatternSet, Span
 from services.detection.domain.mentions import is_mention
@@ -283,7 +283,7 @@ class _Gathering:
             found = self._detector.matches(reading, self._interaction.asset_id)
             values = values_of(found, reading)
             if reading.view is View.RAW:
-                self._known[reading.text] = [span for _, spans in values for span in spans]
+                self._known[reading.text] = merge(span for _, spans in values for span in spans)
             for rule, places in values:
                 if self._applies(rule, segment.direction):
                     self._add_values(rule, segment, reading, places)
@@ -303,7 +303,7 @@ class _Gathering:
     def _sensitive(self, text: str) -> list[Sensitive]:
         known = self._known.get(text)
         if known is None:
-            known = self._known[text] = self._detector.sensitive(text, self._interaction.asset_id)
+            known = self._known[text] = merge(self._detector.sensitive(text, self._interaction.asset_id))
         return known
 
     def _evidence(self, segment: Segment, reading: Reading, span: tuple[int, int]) -> Evidence:

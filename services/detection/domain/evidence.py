@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -78,10 +79,14 @@ def excerpt(text: str, start: int, end: int, sensitive: Sequence[Sensitive]) -> 
     """The match with a little of what surrounds it, masked, on one line.
 
     Masking happens before cutting: a key cut in half would no longer look like one.
+
+    Args:
+        sensitive: the spans that must not be shown, merged (see `merge`): a dump has hundreds, and an excerpt sees few.
     """
     end = min(end, start + _LONGEST)
     low, high = max(0, start - _CONTEXT), min(len(text), end + _CONTEXT)
-    inside = [span for span in merge(sensitive) if span.end > low and span.start < high]
+    first = bisect_right(sensitive, low, key=lambda span: span.end)
+    inside = sensitive[first : bisect_left(sensitive, high, lo=first, key=lambda span: span.start)]
     if inside:
         low, high = min(low, inside[0].start), max(high, inside[-1].end)
     shown = redact(text[low:high], (Sensitive(span.start - low, span.end - low, span.label) for span in inside))

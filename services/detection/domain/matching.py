@@ -10,6 +10,7 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,11 +111,6 @@ class _Compiled:
         all_of = [pattern for pattern in self.all if touched is None or pattern.number in touched]
         if (self.any and not any_of) or len(all_of) < len(self.all):
             return []
-        for pattern in self.unless:
-            if (touched is None or pattern.number in touched) and next(
-                _matches(pattern, text, touched), None
-            ) is not None:
-                return []
         found: list[Span] = []
         most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
         for pattern in all_of:
@@ -124,11 +120,19 @@ class _Compiled:
             if not self.any:
                 found.append(pattern.span(first))
         for pattern in any_of:
-            for match in _matches(pattern, text, touched):
-                found.append(pattern.span(match))
-                if len(found) >= most:
-                    return found
+            found += map(pattern.span, itertools.islice(_matches(pattern, text, touched), most - len(found)))
+            if len(found) >= most:
+                break
+        # Last, since most texts that touch a rule do not match it.
+        if found and any(self._excuses(pattern, text, touched) for pattern in self.unless):
+            return []
         return found
+
+    @staticmethod
+    def _excuses(pattern: _Pattern, text: bytes, touched: Touched | None) -> bool:
+        if touched is not None and pattern.number not in touched:
+            return False
+        return next(_matches(pattern, text, touched), None) is not None
 
 
 def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterator[Any]:

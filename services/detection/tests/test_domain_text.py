@@ -193,3 +193,25 @@ def test_hyperscan_lets_nothing_through_that_re2_would_match() -> None:
             if wants and "unless" not in hits:
                 found = {rule.id for rule, _ in compiled.scan(data, View.TEXT)[0]}
                 assert one.rule.id in found, f"{one.rule.id} misses {text[:80]!r}"
+
+
+def test_an_excerpt_masks_all_that_it_sees_and_nothing_else() -> None:
+    text = (
+        "a" * 100
+        + " one@example.org "
+        + "b" * 20
+        + " HIT "
+        + "c" * 20
+        + " two@example.org "
+        + "d" * 200
+        + " three@example.org"
+    )
+    spans = evidence.merge(
+        evidence.Sensitive(text.index(name), text.index(name) + len(name), "email")
+        for name in ("three@example.org", "one@example.org", "two@example.org")
+    )
+    start = text.index("HIT")
+    shown = evidence.excerpt(text, start, start + 3, spans)
+    assert shown.count("[EMAIL]") == 2
+    assert "HIT" in shown
+    assert "@" not in shown
