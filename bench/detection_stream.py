@@ -26,7 +26,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from bench.load import verdict
 from deploy.local.environment import Environment
 from deploy.local.home import Home
-from deploy.local.ports import free_port
 from deploy.local.settings import StackSettings
 from deploy.local.throwaway import Stack, running
 
@@ -99,7 +98,6 @@ class Workers:
                 env={
                     **os.environ,
                     **environment,
-                    "DETECTION_BIND_PORT": str(free_port()),
                     "DETECTION_LOG_LEVEL": "WARNING",
                 },
             )

@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import sqlalchemy as sa
+import typer
 
 from services.detection import api, events, pack
 from services.detection.application import containments, rules, suppressions
@@ -164,7 +166,9 @@ app = command_line(SERVICE, DetectionSettings)
 
 
 @app.command("worker")
-def worker_command() -> None:
+def worker_command(
+    port: Annotated[int, typer.Option(help="Where it answers for its health and its metrics; 0 is any.")] = 0,
+) -> None:
     """Only work the telemetry stream; as many processes as there is to do."""
-    settings = DetectionSettings().model_copy(update={"stream_worker": True})
+    settings = DetectionSettings().model_copy(update={"stream_worker": True, "bind_port": port})
     serve(create_app(WORKER, settings), settings)

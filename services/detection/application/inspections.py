@@ -154,9 +154,10 @@ async def inspect(
         degraded.append(Degradation.STATE_UNAVAILABLE)
     generation = memory.rules_at
     try:
-        # A long text takes tens of milliseconds, in which nobody else should wait.
+        # A long text takes tens of milliseconds, in which nobody else should wait. Nobody waits for what came as a
+        # stream: it has no deadline, and is inspected however long that takes.
         seen = (
-            await asyncio.wait_for(asyncio.to_thread(look), memory.deadline_seconds)
+            await asyncio.wait_for(asyncio.to_thread(look), memory.deadline_seconds if inline else None)
             if interaction.size > LONG_TEXT
             else look()
         )
@@ -222,7 +223,8 @@ async def observe(
     """Show the trackers an interaction that was inspected where it came in; what is worth a person only now."""
     watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
     asset = watched.asset if watched is not None else None
-    inspected = memory.detector.inspect(interaction, now=now, asset=asset)
+    look = partial(memory.detector.inspect, interaction, now=now, asset=asset)
+    inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
     observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     team = asset.owner_team if asset is not None else interaction.team

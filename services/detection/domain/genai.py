@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.detection.domain.genai_messages import (
@@ -34,6 +34,10 @@ OVERLAP = 512
 """Characters that two windows of one long text share, so that what stands across a cut is whole in one of them."""
 MAX_TOOL_CALLS = 100
 """Calls that one span may be counted for; what further ones say is inspected with the rest."""
+
+SEGMENTS_A_PART = 400
+FIELD_LENGTH = 200
+"""With the limits of texts these keep an interaction below what a message may hold, however it is escaped."""
 
 CLIENT = 3
 """SpanKind of a call to something remote."""
@@ -431,7 +435,8 @@ def windows(reading: Reading) -> list[Reading]:
     part: list[int] = []
     size = 0
     for at, segment in enumerate(segments):
-        if part and size + len(segment.text) > 2 * SEGMENT_LIMIT_BYTES:
+        full = len(part) >= SEGMENTS_A_PART or size + len(segment.text) > 2 * SEGMENT_LIMIT_BYTES
+        if part and full:
             readings.append(_part_of(reading, segments, recalled, part, len(readings)))
             part, size = [], 0
         part.append(at)
@@ -459,6 +464,8 @@ def _part_of(
 
 def _cut(segment: Segment) -> Iterator[Segment]:
     text = segment.text
+    if len(segment.field) > FIELD_LENGTH:
+        segment = replace(segment, field=segment.field[:FIELD_LENGTH])
     if len(text) * 4 <= SEGMENT_LIMIT_BYTES or (len(text) <= SEGMENT_LIMIT_BYTES and text.isascii()):
         yield segment
         return

@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from deploy.local.nats import Nats
-from deploy.local.ports import free_port
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
 from services.detection.store.tables import alert_table, session_state_table
@@ -79,7 +78,6 @@ class WorkerProcess:
             "DETECTION_NATS_SEED_FILE": str(settings.nats_seed_file),
             "DETECTION_TRUST_FILE": str(settings.trust_file),
             "DETECTION_CURSOR_SECRET": settings.cursor_secret.get_secret_value(),
-            "DETECTION_BIND_PORT": str(free_port()),
         }
         with log.open("ab") as output:
             self.process = subprocess.Popen(

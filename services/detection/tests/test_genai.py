@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from services.detection.domain.genai import CLIENT, Reading, Record, Told, read
-from services.detection.domain.interaction import SEGMENT_LIMIT_BYTES
+from services.detection.domain.interaction import SEGMENT_LIMIT_BYTES, Interaction
+from services.detection.stream.wire import Item, encode_item
 from services.detection.tests.otlp import chat, message
 from shared.contracts.detection import Direction
 
@@ -243,6 +245,26 @@ def test_long_texts_are_cut_into_windows_that_overlap_and_are_read_whole(letter:
     assert len({piece.field for piece in pieces}) == len(pieces)
     assert [one.tokens for one in parts] == [5] + [0] * (len(parts) - 1)
     assert [one.counts for one in parts] == [True] + [False] * (len(parts) - 1)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        chat(*[("user", "x")] * 20_000),
+        chat(*[("user", "\x01" * 65_000)] * 4),
+        chat(("user", '\\"' * 500_000)),
+        {"gen_ai.operation.name": "embeddings", f"embedding.embeddings.{'n' * 900_000}.embedding.text": "x"},
+        chat(("user", "x")) | {"gen_ai.conversation.id": "s" * 900_000, "user.id": "u" * 900_000},
+    ],
+)
+def test_no_interaction_is_larger_than_a_message_may_be(attributes: dict[str, Any]) -> None:
+    found = told(attributes)
+    assert found is not None
+    for reading in found.readings:
+        one = Interaction(
+            reading.direction, reading.segments, None, found.session_id, found.actor, reading.tool, found.model
+        )
+        assert len(encode_item(Item(one, UUID(int=1), recalled=reading.recalled))) < 1_000_000
 
 
 @pytest.mark.parametrize(
