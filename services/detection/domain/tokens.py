@@ -49,10 +49,14 @@ def _classes() -> npt.NDArray[np.uint8]:
     return table
 
 
+MAX_CHARACTERS = 1 << 17
+"""Characters that are looked at: twice the longest segment, for a few characters fold to several."""
+
+
 @lru_cache(maxsize=1)
 def _powers() -> tuple[Hashes, Hashes]:
     """_BASE**i and its inverse modulo 2**64, up to the longest text."""
-    size = 1 << 17
+    size = MAX_CHARACTERS
     with np.errstate(over="ignore"):
         powers = np.multiply.accumulate(np.full(size, _BASE, np.uint64))
         inverse = np.multiply.accumulate(np.full(size, pow(_BASE, -1, 1 << 64), np.uint64))
@@ -89,6 +93,7 @@ _LINE, _TAB = ord("\n"), ord("\t")
 
 def tokens(folded: str) -> Tokens:
     """The words and signs of a folded text; figures are alike whatever their value."""
+    folded = folded[:MAX_CHARACTERS]
     table = _classes()
     if folded.isascii():
         small = np.frombuffer(folded.encode(), np.uint8)

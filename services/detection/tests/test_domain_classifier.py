@@ -98,6 +98,13 @@ def test_what_is_too_short_is_not_judged(text: str) -> None:
     assert Classifier({"attack": head(), "jailbreak": head(2)}, BITS).judge(text, ["injection"]) == {}
 
 
+def test_a_character_that_folds_to_many_overruns_nothing() -> None:
+    text = folding.fold("\ufdfa" * 21_000)
+    assert len(text) > 131_072
+    found = tokens(text)
+    assert found.ends[-1] <= 131_072
+
+
 def test_shipped_heads_rise_with_their_levels() -> None:
     for name, one in pack.classifier().heads.items():
         if name != "jailbreak":

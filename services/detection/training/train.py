@@ -37,8 +37,11 @@ _JAILBREAKS = frozenset({"jailbreak", "jailbreak_persona", "jailbreak_short", "c
 _IN_DOCUMENTS = frozenset({"document", "tool_result", "tool_call"})
 _PLACED = -0.5
 """Distance from which a sentence among the rows of a table is flagged. Harmless tables hardly have one, so it may be low."""
-LEVELS = ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.75))
-"""(share of harmless texts of sources left out that reach a distance, the score it stands for)."""
+LEVELS = {
+    "input": ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.75)),
+    "document": ((0.03, 0.1), (0.01, 0.2), (0.003, 0.35), (0.001, 0.5), (0.0003, 0.75)),
+}
+"""By channel: (share of harmless texts of sources left out that reach a distance, the score it stands for)."""
 
 
 def folded(text: str) -> str:
@@ -156,7 +159,7 @@ def calibrated(head: Head, unseen: Sequence[Unseen]) -> Head:
         return replace(other, center=tuple(map(float, center)), spread=tuple(map(float, spread)))
 
     harmless = np.concatenate([distances(measured(other), [row.text for row in rows]) for other, rows in unseen])
-    levels = [(float(np.quantile(harmless, 1 - share)), score) for share, score in LEVELS]
+    levels = [(float(np.quantile(harmless, 1 - share)), score) for share, score in LEVELS["document" if head.stretches else "input"]]
     apart = max(0.5, levels[-1][0] - levels[-3][0])
     rising = [(levels[0][0] - apart, 0.0), *levels, (levels[-1][0] + apart, 0.95)]
     steady = tuple((distance + 1e-6 * at, score) for at, (distance, score) in enumerate(rising))
