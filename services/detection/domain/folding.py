@@ -70,6 +70,14 @@ _STYLED = {
     **{code: chr(ord("a") + index) for index, code in enumerate(range(0x1F170, 0x1F18A))},
     **{code: chr(ord("a") + index) for index, code in enumerate(range(0x1F1E6, 0x1F200))},
 }
+# Their capitals too (a Polish or Vietnamese sentence may begin with one), which case folding reaches only afterwards.
+_STYLED.update(
+    {
+        ord(upper): _STYLED[code]
+        for code in list(_STYLED)
+        if len(upper := chr(code).upper()) == 1 and not upper.isascii()
+    }
+)
 _TABLE: dict[int, str | None] = {
     **dict.fromkeys(_INVISIBLE, None),
     **dict.fromkeys(_ACCENTS, None),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MIN_WORD = 3
+"""Bytes of the shortest word that is asked for: three Latin letters, two Cyrillic ones, one Chinese character."""
 BOUNDARY = "\b"
 """Before a word: it starts there. `ai` is in "said" and `say` in "essay". Hyperscan takes no such sign after a word in
 a combination, as it reports those matches late."""
@@ -179,7 +180,7 @@ def _least(strings: Iterable[str]) -> frozenset[str]:
 
 def _says_enough(string: str) -> bool:
     bare = string.removeprefix(BOUNDARY).strip()
-    return len(bare) >= MIN_WORD or (len(bare) == MIN_WORD - 1 and len(string) > len(bare))
+    return len(bare.encode()) >= MIN_WORD or (len(bare) == MIN_WORD - 1 and len(string) > len(bare))
 
 
 def _all(parts: Iterable[Condition]) -> Condition | None:
