@@ -29,7 +29,7 @@ from services.detection.training.corpora import Row
 from shared.contracts.detection import Verdict
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
-PARTS = ("patterns, as sent", "patterns, readings", "classifier", "all")
+PARTS = ("patterns, as sent", "patterns, readings", "classifier", "all", "all, strict")
 
 
 def detector_of(classifier: Classifier, kept: Iterable[Rule]) -> Detector:
@@ -94,7 +94,9 @@ def report(rows: Sequence[Row], profile: Profile) -> None:
             if part == "patterns, as sent":
                 hits[at] += any(pack.compiled().scan(row.text.encode(), view)[0] for view in View)
             else:
-                hits[at] += flagged(detectors[row.source][part], row, profile)
+                named = part.removesuffix(", strict")
+                at_profile = Profile.STRICT if part.endswith("strict") else profile
+                hits[at] += flagged(detectors[row.source][named], row, at_profile)
     print(f"\nflagged under the {profile.value} profile, by classifiers that have not seen the source")
     print(f"{'label':<20}{'source':<28}{'texts':>6}" + "".join(f"{part:>20}" for part in PARTS))
     for (label, source), hits in sorted(counted.items()):
