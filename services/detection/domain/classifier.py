@@ -14,11 +14,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from services.detection.domain.tokens import Rows, Tokens, rows, tokens
+from services.detection.domain.tokens import Tokens, rows, tokens
 
 MIN_TOKENS = 4
 """Shorter texts are not judged."""
@@ -93,57 +95,65 @@ class Features:
 
     def __init__(self, folded: str, bits: int) -> None:
         self.tokens: Tokens = tokens(folded)
-        self._rows = rows(self.tokens, bits) if len(self.tokens) >= MIN_TOKENS else []
-        self._first = self._firsts(bits)
-        self._windows = _windows(self.tokens)
+        self._rows = rows(self.tokens, bits) if len(self.tokens) >= MIN_TOKENS else None
+        self._first = self._firsts(self._rows.numbers, bits) if self._rows is not None else np.zeros(0, bool)
 
-    def _firsts(self, bits: int) -> list[npt.NDArray[np.bool_]]:
+    @cached_property
+    def _windows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return _windows(self.tokens)
+
+    @staticmethod
+    def _firsts(numbers: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np.bool_]:
         """Which features occur for the first time: what a text repeats says nothing new."""
         seen = getattr(_scratch, "seen", None)
         if seen is None or len(seen) != 1 << bits:
             seen = _scratch.seen = np.zeros(1 << bits, np.int32)
-        if not self._rows:
-            return []
-        every = np.concatenate([listed for _, listed in self._rows])
-        order = np.arange(len(every), dtype=np.int32)
-        seen[every[::-1]] = order[::-1]
-        first = seen[every] == order
-        edges = np.cumsum([len(listed) for _, listed in self._rows])[:-1]
-        return np.split(first, edges)
+        order = np.arange(len(numbers), dtype=np.int32)
+        seen[numbers[::-1]] = order[::-1]
+        return np.asarray(seen[numbers] == order)
 
-    def unique(self) -> Rows:
+    def unique(self) -> npt.NDArray[np.uint32]:
         """Every feature once, for training."""
-        if not self._rows:
-            return np.zeros(0, np.uint32)
-        return np.concatenate([listed[first] for (_, listed), first in zip(self._rows, self._first, strict=True)])
+        return np.zeros(0, np.uint32) if self._rows is None else self._rows.numbers[self._first]
 
     def judge(self, head: Head) -> Judgement | None:
-        """The loudest stretch of the text, or None where the head abstains."""
-        if not self._rows:
+        """What a head holds of the text, or of its loudest stretch; None where it abstains."""
+        if self._rows is None:
             return None
+        weights = head.weights[self._rows.numbers]
+        if np.count_nonzero(weights) < MIN_KNOWN * len(weights):
+            return None
+        weights = weights * self._first
+        if not head.stretches:
+            number = np.array([float(np.count_nonzero(self._first))])
+            value = np.array([float(weights.sum(dtype=np.int64))]) * weight_of(number) * head.scale + head.bias
+            found = self.tokens
+            return Judgement(float(head.distances(value, number)[0]), int(found.starts[0]), int(found.ends[-1]))
+        return self._loudest(head, weights)
+
+    def loudest(self, head: Head) -> Judgement:
+        """The stretch that speaks loudest, of a text that is judged as a whole."""
+        assert self._rows is not None, "what is not judged has no loudest stretch"
+        return self._loudest(head, head.weights[self._rows.numbers] * self._first)
+
+    def _loudest(self, head: Head, weights: npt.NDArray[np.int8]) -> Judgement:
+        assert self._rows is not None
         size = len(self.tokens)
-        sums = np.zeros(size, np.float32)
-        counts = np.zeros(size, np.float32)
-        known = 0
-        for (_, listed), first in zip(self._rows, self._first, strict=True):
-            weights = head.weights[listed]
-            known += int(np.count_nonzero(weights))
-            sums[: len(listed)] += weights * first
-            counts[: len(listed)] += first
-        if known < MIN_KNOWN * sum(len(listed) for _, listed in self._rows):
-            return None
+        sums = np.zeros(size, np.int64)
+        counts = np.zeros(size, np.int64)
+        for start, end in pairwise(self._rows.edges):
+            sums[: end - start] += weights[start:end]
+            counts[: end - start] += self._first[start:end]
         total = np.concatenate(([0.0], np.cumsum(sums, dtype=np.float64)))
         number = np.concatenate(([0.0], np.cumsum(counts, dtype=np.float64)))
         starts, ends = self._windows
-        if not head.stretches:
-            starts, ends = np.zeros(1, np.int64), np.full(1, size, np.int64)
-        elif head.whole:
+        if head.whole:
             starts, ends = np.append(starts, 0), np.append(ends, size)
         sizes = number[ends] - number[starts]
         values = (total[ends] - total[starts]) * weight_of(sizes) * head.scale + head.bias
         values = head.distances(values, sizes)
         values[ends - starts < MIN_TOKENS] = _SILENT
-        if head.out_of_place and head.stretches:
+        if head.out_of_place:
             among = self._among_rows()
             if among is not None:
                 values = values + head.out_of_place * ((among[ends] - among[starts]) == ends - starts)
@@ -233,4 +243,4 @@ class Classifier:
         judgement = features.judge(head)
         if judgement is None or (score := head.score(judgement.distance)) < MIN_SCORE:
             return None
-        return score, judgement
+        return score, judgement if head.stretches else features.loudest(head)

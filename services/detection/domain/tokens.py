@@ -17,13 +17,11 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
-Rows = npt.NDArray[np.uint32]
 
 STEM = 5
 """Letters of a word that its stem keeps."""
 _SPACE, _LETTER, _SIGN, _SYLLABLE = range(4)
 _BASE = 0x9E3779B97F4A7C15
-_WORD_BITS = (1 << 64) - 1
 _UNSPACED = (
     (0x0E00, 0x0E7F), (0x0E80, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x20000, 0x3FFFF),
@@ -135,7 +133,7 @@ def tokens(folded: str) -> Tokens:
     return Tokens(starts, ends, words, stems, breaks, lines, tabs, signs)
 
 
-def _mixed(hashes: Hashes, bits: int) -> Rows:
+def _mixed(hashes: Hashes, bits: int) -> npt.NDArray[np.uint32]:
     """The finaliser of MurmurHash3, cut down to the top bits."""
     with np.errstate(over="ignore"):
         hashes = hashes ^ (hashes >> np.uint64(33))
@@ -145,23 +143,35 @@ def _mixed(hashes: Hashes, bits: int) -> Rows:
     return (hashes >> np.uint64(64 - bits)).astype(np.uint32)
 
 
-KINDS = ("word", "stem", "words", "stems", "gap", "three")
-_SALTS = {kind: (0xA0761D6478BD642F * (at + 1)) & _WORD_BITS for at, kind in enumerate(KINDS)}
+_SALTS = tuple(np.uint64((0xA0761D6478BD642F * at) & ((1 << 64) - 1)) for at in range(1, 7))
+"""One for words, stems, pairs of words, pairs of stems, pairs of stems with a gap, triples of stems."""
 _NEXT = np.uint64(0xE7037ED1A0B428DB)
 _AFTER = np.uint64(0x8EBC6AF09C88C6E3)
 
 
-def rows(found: Tokens, bits: int) -> list[tuple[int, Rows]]:
-    """The features of a text as rows of a table of 2**bits weights: (tokens that one spans, a row each token)."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The features of a text as rows of a table of weights, kind after kind: `edges` are where kinds begin and end.
+
+    The i-th feature of a kind belongs to the i-th token.
+    """
+
+    numbers: npt.NDArray[np.uint32]
+    edges: tuple[int, ...]
+
+
+def rows(found: Tokens, bits: int) -> Rows:
+    """The features of a text as rows of a table of 2**bits weights."""
     words, stems = found.words, found.stems
-    size = len(words)
     with np.errstate(over="ignore"):
-        listed = [(1, words + np.uint64(_SALTS["word"])), (1, stems * _NEXT + np.uint64(_SALTS["stem"]))]
-        if size > 1:
-            listed.append((2, words[:-1] * _NEXT + words[1:] * _AFTER + np.uint64(_SALTS["words"])))
-            listed.append((2, stems[:-1] * _NEXT + stems[1:] * _AFTER + np.uint64(_SALTS["stems"])))
-        if size > 2:
-            listed.append((3, stems[:-2] * _NEXT + stems[2:] * _AFTER + np.uint64(_SALTS["gap"])))
-            three = (stems[:-2] * _NEXT + stems[1:-1]) * _AFTER + stems[2:]
-            listed.append((3, three * _NEXT + np.uint64(_SALTS["three"])))
-    return [(span, _mixed(hashes, bits)) for span, hashes in listed]
+        listed = [words + _SALTS[0], stems * _NEXT + _SALTS[1]]
+        if len(words) > 1:
+            word, stem = words * _NEXT, stems * _NEXT
+            listed += [word[:-1] + words[1:] * _AFTER + _SALTS[2], stem[:-1] + stems[1:] * _AFTER + _SALTS[3]]
+            if len(words) > 2:
+                listed.append(stem[:-2] + stems[2:] * _AFTER + _SALTS[4])
+                listed.append(((stem[:-2] + stems[1:-1]) * _AFTER + stems[2:]) * _NEXT + _SALTS[5])
+    edges = [0]
+    for kind in listed:
+        edges.append(edges[-1] + len(kind))
+    return Rows(_mixed(np.concatenate(listed), bits), tuple(edges))

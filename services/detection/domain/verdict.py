@@ -58,7 +58,8 @@ class Evidence:
 class Finding:
     """A rule matched. `temporary`: one that expires by itself, such as an emergency rule.
 
-    One that is in `shadow`, or is suppressed, is shown and counts for nothing.
+    One that is in `shadow`, or is suppressed, is shown and counts for nothing. An `opinion` is the classifier's: of the
+    text as a whole, so that it adds to what a rule says of some words of it.
     """
 
     rule_id: str
@@ -75,6 +76,7 @@ class Finding:
     shadow: bool = False
     temporary: bool = False
     suppressed_by: UUID | None = None
+    opinion: bool = False
 
     @property
     def counts(self) -> bool:
@@ -113,9 +115,12 @@ def _combined(findings: Iterable[Finding]) -> float:
     taken: list[tuple[str, int, int]] = []
     for finding in sorted(findings, key=lambda one: -one.score):
         field, start, end = finding.evidence.field, finding.evidence.start, finding.evidence.end
-        if any(field == there and start < there_end and there_start < end for there, there_start, there_end in taken):
+        if not finding.opinion and any(
+            field == there and start < there_end and there_start < end for there, there_start, there_end in taken
+        ):
             continue
-        taken.append((field, start, end))
+        if not finding.opinion:
+            taken.append((field, start, end))
         doubt *= 1 - finding.score
     return 1 - doubt
 

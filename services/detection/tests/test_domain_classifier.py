@@ -69,10 +69,8 @@ def test_a_text_that_training_never_met_is_not_judged() -> None:
 
 def test_the_loudest_stretch_is_found_in_a_long_text() -> None:
     quiet = Head(np.zeros(1 << BITS, np.int8), 0.05, -1.0, whole=False)
-    for _, listed in rows(tokens(folding.fold(ATTACK)), BITS):
-        quiet.weights[listed] = 40
-    filler = [one for _, listed in rows(tokens(folding.fold(FILLER)), BITS) for one in listed]
-    quiet.weights[filler] = -1
+    quiet.weights[rows(tokens(folding.fold(ATTACK)), BITS).numbers] = 40
+    quiet.weights[rows(tokens(folding.fold(FILLER)), BITS).numbers] = -1
     text = folding.fold(FILLER * 4 + ATTACK + " " + FILLER * 4)
     judgement = Features(text, BITS).judge(quiet)
     assert judgement is not None

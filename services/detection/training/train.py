@@ -24,7 +24,6 @@ from sklearn.linear_model import LogisticRegression
 
 from services.detection.domain import folding
 from services.detection.domain.classifier import Features, Head, weight_of
-from services.detection.domain.tokens import Rows
 from services.detection.domain.verdict import FLAG_AT
 from services.detection.training import corpora, texts
 from services.detection.training.corpora import Row
@@ -38,15 +37,22 @@ _IN_DOCUMENTS = frozenset({"document", "tool_result", "tool_call"})
 _PLACED = -0.5
 """Distance from which a sentence among the rows of a table is flagged. Harmless tables hardly have one, so it may be low."""
 LEVELS = {
-    "input": ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.75)),
-    "document": ((0.03, 0.1), (0.01, 0.2), (0.003, 0.35), (0.001, 0.5), (0.0003, 0.75)),
+    "input": ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.65)),
+    "document": ((0.03, 0.1), (0.01, 0.2), (0.003, 0.35), (0.001, 0.5), (0.0003, 0.65)),
 }
 """By channel: (share of harmless texts of sources left out that reach a distance, the score it stands for)."""
+
+
+LOUDEST = 0.74
+"""The most that a text scores: the classifier flags by itself, and blocks only with a rule that can say why."""
 
 
 def folded(text: str) -> str:
     """A text as the detector shows it to the classifier."""
     return folding.fold(folding.undouble(text)[0])
+
+
+Rows = npt.NDArray[np.uint32]
 
 
 def features(text: str) -> Rows:
@@ -159,9 +165,12 @@ def calibrated(head: Head, unseen: Sequence[Unseen]) -> Head:
         return replace(other, center=tuple(map(float, center)), spread=tuple(map(float, spread)))
 
     harmless = np.concatenate([distances(measured(other), [row.text for row in rows]) for other, rows in unseen])
-    levels = [(float(np.quantile(harmless, 1 - share)), score) for share, score in LEVELS["document" if head.stretches else "input"]]
+    levels = [
+        (float(np.quantile(harmless, 1 - share)), score)
+        for share, score in LEVELS["document" if head.stretches else "input"]
+    ]
     apart = max(0.5, levels[-1][0] - levels[-3][0])
-    rising = [(levels[0][0] - apart, 0.0), *levels, (levels[-1][0] + apart, 0.95)]
+    rising = [(levels[0][0] - apart, 0.0), *levels, (levels[-1][0] + apart, LOUDEST)]
     steady = tuple((distance + 1e-6 * at, score) for at, (distance, score) in enumerate(rising))
     placed = next(distance for distance, score in levels if score >= FLAG_AT) - _PLACED if head.stretches else 0.0
     return replace(measured(head), levels=steady, out_of_place=placed)
