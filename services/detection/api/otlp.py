@@ -59,7 +59,8 @@ def _refused(description: str, schema: dict[str, Any], binary: dict[str, Any]) -
 def _documented(signal: str) -> dict[str, Any]:
     """What OpenAPI says of a route whose body is no model of ours."""
     held = {"traces": "resourceSpans", "logs": "resourceLogs"}[signal]
-    request = {"type": "object", "properties": {held: {"type": "array", "items": {"type": "object"}}}}
+    # Null is the field left out, as in all JSON of protobuf.
+    request = {"type": "object", "properties": {held: {"type": ["array", "null"], "items": {"type": "object"}}}}
     answer = {"type": "object", "properties": {"partialSuccess": {"type": "object"}}}
     refusal = {"type": "object", "properties": {"code": {"type": "integer"}, "message": {"type": "string"}}}
     binary = {"type": "string", "format": "binary"}

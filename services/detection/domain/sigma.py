@@ -63,6 +63,11 @@ def document(rule: Rule, version: int, updated_at: datetime) -> str:
             "similarity": "it compares with prompts that are registered here",
             "statistical": "it measures a text or compares it with what its session did before",
             "policy": "it needs the asset's record",
+            "classifier": "it asks a trained model",
+            "tracker": "it follows a session over its turns",
+            "sequence": "it follows what tools of a session did, and where their values came from",
+            "usage": "it compares with what the asset or actor used before",
+            "budget": "it needs the budget that was set here",
         }
         raise NotExpressible(reasons[rule.detection.type])
     documents[-1] |= {"custom": {"colonnade": {"rule_id": rule.id, "version": version, "kind": rule.kind.value}}}

@@ -526,9 +526,9 @@ async def test_rules_over_several_interactions_are_tried_and_added_as_others(det
     rule = a_rule(
         id="early_heat",
         level="low",
-        detection={"type": "tracker", "signal": "attack_heat", "threshold": 0.5},
+        detection={"type": "tracker", "signal": "attack_heat", "threshold": 1.0},
         examples={
-            "match": [{"turns": [{"content": asked, "repeat": 3}]}],
+            "match": [{"turns": [{"content": asked, "repeat": 8}]}],
             "near_miss": [{"turns": [{"content": asked}, {"content": "Thank you.", "repeat": 9}]}],
         },
     )
