@@ -162,7 +162,8 @@ _NO_LETTER = re.compile(r"[\W\d_]")
 _WORD = re.compile(r"[^\W\d_]{3}|(?:[^\W\d_][ .]){4}")
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\u0300-\u036f]")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{40,76}\r?\n)*[A-Za-z0-9+/_-]{20,}={0,2}")
-_BASE64_PIECES = re.compile(r"(?:[A-Za-z0-9+/]{4,60}={0,2}\s+){2,}[A-Za-z0-9+/]{2,60}={0,2}")
+# From the start of a run only: in lines of 76 every place would be tried as the start of sixty.
+_BASE64_PIECES = re.compile(r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{4,60}={0,2}\s+){2,}[A-Za-z0-9+/]{2,60}={0,2}")
 _BASE32 = re.compile(r"\b(?:[A-Z2-7]{24,}|[a-z2-7]{24,})={0,6}")
 _BASE85 = re.compile(r"<~[!-~]{20,}~>|(?<![!-~])[!-~]{25,}(?![!-~])")
 _HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
@@ -378,15 +379,15 @@ def substituted(text: str, found: list[Fragment]) -> tuple[str, SourceMap]:
     return "".join(pieces)[:MAX_CHARACTERS], SourceMap(starts, spans)
 
 
-def unwrap(text: str, signs: Callable[[str], frozenset[str]]) -> Unwrapped | None:
+def unwrap(text: str, signs: Callable[[str], frozenset[str]], known: frozenset[str] | None = None) -> Unwrapped | None:
     """Decode what can be decoded, again and again up to MAX_PASSES; None when there was nothing.
 
-    `signs` names the TRIGGERS that a text touches.
+    `signs` names the TRIGGERS that a text touches; `known` are those of this one, where they are known already.
     """
     maps: list[SourceMap] = []
     encodings: list[str] = []
-    for _ in range(MAX_PASSES):
-        wanted = signs(text)
+    for number in range(MAX_PASSES):
+        wanted = signs(text) if number or known is None else known
         found = fragments(text, wanted)
         if not found:
             break

@@ -73,7 +73,7 @@ def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Read
     yield from _folded(readable, _same, ("unicode",) if disguised else ())
     if not raw.signs and not foreign:
         return
-    unwrapped = decoding.unwrap(readable, signs)
+    unwrapped = decoding.unwrap(readable, signs, raw.signs if readable == text else None)
     if unwrapped is not None:
         via, origin = unwrapped.encodings, unwrapped.origin
         inner = Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
