@@ -92,7 +92,7 @@ class _Pattern:
 
     @property
     def gate(self) -> Any:
-        """The pattern without its upper bounds, which matches wherever it does and is far faster; None when it has none.
+        """The pattern without its upper bounds, which matches wherever it does, far faster; None: it has none.
 
         A gap of up to sixty characters is sixty states, in as many combinations as the text has: RE2 made new ones all
         the time, and read 60 MB a second where it reads a gigabyte without the bound.

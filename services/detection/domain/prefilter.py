@@ -292,7 +292,7 @@ def relaxed(pattern: str, keep_up_to: int = 2) -> str:
 
 
 def unbounded(pattern: str, keep_up_to: int = 3) -> str:
-    """The pattern without upper bounds over `keep_up_to`: matches wherever the pattern does, and in a few places more."""
+    """The pattern without upper bounds over `keep_up_to`: matches wherever the pattern does, and a few times more."""
 
     def bound(match: re.Match[str]) -> str:
         least, most = int(match.group(1)), match.group(2)
