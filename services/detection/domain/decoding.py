@@ -16,7 +16,7 @@ import itertools
 import quopri
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import re2
@@ -27,6 +27,10 @@ MAX_CHARACTERS = 65_536
 MAX_PASSES = 3
 _MAX_FRAGMENTS = 64
 _MAX_TOKEN = 8_192
+SHORT = 6_144
+"""Characters up to which a text is read as a whole in every way; of a longer one, what is around signs of disguises."""
+_REACH = 768
+_MOST_AROUND = 16_384
 
 
 def _words(text: str) -> list[str]:
@@ -162,7 +166,8 @@ _NO_LETTER = re.compile(r"[\W\d_]")
 _WORD = re.compile(r"[^\W\d_]{3}|(?:[^\W\d_][ .]){4}")
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\u0300-\u036f]")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{40,76}\r?\n)*[A-Za-z0-9+/_-]{20,}={0,2}")
-_BASE64_PIECES = re.compile(r"(?:[A-Za-z0-9+/]{4,60}={0,2}\s+){2,}[A-Za-z0-9+/]{2,60}={0,2}")
+# From the start of a run only: in lines of 76 every place would be tried as the start of sixty.
+_BASE64_PIECES = re.compile(r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{4,60}={0,2}\s+){2,}[A-Za-z0-9+/]{2,60}={0,2}")
 _BASE32 = re.compile(r"\b(?:[A-Z2-7]{24,}|[a-z2-7]{24,})={0,6}")
 _BASE85 = re.compile(r"<~[!-~]{20,}~>|(?<![!-~])[!-~]{25,}(?![!-~])")
 _HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
@@ -378,15 +383,15 @@ def substituted(text: str, found: list[Fragment]) -> tuple[str, SourceMap]:
     return "".join(pieces)[:MAX_CHARACTERS], SourceMap(starts, spans)
 
 
-def unwrap(text: str, signs: Callable[[str], frozenset[str]]) -> Unwrapped | None:
+def unwrap(text: str, signs: Callable[[str], frozenset[str]], known: frozenset[str] | None = None) -> Unwrapped | None:
     """Decode what can be decoded, again and again up to MAX_PASSES; None when there was nothing.
 
-    `signs` names the TRIGGERS that a text touches.
+    `signs` names the TRIGGERS that a text touches; `known` are those of this one, where they are known already.
     """
     maps: list[SourceMap] = []
     encodings: list[str] = []
-    for _ in range(MAX_PASSES):
-        wanted = signs(text)
+    for number in range(MAX_PASSES):
+        wanted = signs(text) if number or known is None else known
         found = fragments(text, wanted)
         if not found:
             break
@@ -396,6 +401,60 @@ def unwrap(text: str, signs: Callable[[str], frozenset[str]]) -> Unwrapped | Non
     if not maps:
         return None
     return Unwrapped(text, tuple(maps), tuple(encodings))
+
+
+def around(spans: Iterable[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The stretches of a text of that length that lie within _REACH of spans of it; overlapping ones are one.
+
+    The densest are first, and together they are no longer than _MOST_AROUND, but for one that is by itself: an attack
+    has several of its words in one place, and what is strewn over a long text to wear this out has not.
+    """
+    stretches: list[list[int]] = []
+    for start, end in sorted(spans):
+        low, high = max(0, start - _REACH), min(length, end + _REACH)
+        if stretches and low <= stretches[-1][1]:
+            stretches[-1][1] = max(stretches[-1][1], high)
+            stretches[-1][2] += 1
+        else:
+            stretches.append([low, high, 1])
+    kept: list[tuple[int, int]] = []
+    total = 0
+    for low, high, _ in sorted(stretches, key=lambda one: one[2] / (one[0] - one[1])):
+        total += high - low
+        if kept and total > _MOST_AROUND:
+            break
+        kept.append((low, high))
+    return kept
+
+
+def encoded_parts(text: str, signs: frozenset[str]) -> list[tuple[int, int]]:
+    """The parts of a text that are worth unwrapping: around encoded fragments of a long one, all of a short one."""
+    if len(text) <= SHORT:
+        return [(0, len(text))]
+    return around(((one.start, one.end) for one in fragments(text, signs)), len(text))
+
+
+def disguised_parts(text: str, signs: frozenset[str]) -> list[tuple[int, int]]:
+    """The parts of a text that are worth reading as disguised: around signs of it in a long one, all of a short one."""
+    if len(text) <= SHORT:
+        return [(0, len(text))]
+    data = text.encode()
+    lower = data.lower()
+    spans: list[tuple[int, int]] = []
+    if "leet" in signs:
+        told = {match.start() for match in _TELLS.finditer(lower)}
+        for swap in (_SWAP_I, _SWAP_L):
+            spans += [match.span() for match in _TELLS.finditer(lower.translate(swap)) if match.start() not in told]
+    for sign, pattern in (("shifted", _SHIFTED), ("reversed", _REVERSED), ("pig_latin", _PIG)):
+        if sign in signs:
+            spans += [match.span() for match in itertools.islice(pattern.finditer(lower), _MAX_FRAGMENTS)]
+    parts = around(spans, len(data))
+    if len(data) == len(text):
+        return parts
+    return [
+        (begin := len(data[:low].decode("utf-8", "ignore")), begin + len(data[low:high].decode("utf-8", "ignore")))
+        for low, high in parts
+    ]
 
 
 # --- whole-text disguises: same length, so positions stay as they are (reversed text counts from the end)
@@ -450,6 +509,10 @@ def _unleet(text: str, table: dict[int, str]) -> tuple[str, int]:
     return _LEET_WORD.sub(reading, text), len(words)
 
 
+DISGUISES = frozenset({"leet", "shifted", "reversed", "pig_latin"})
+"""The signs of disguises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Disguise:
     """A whole text read another way. `backwards` positions count from its end."""
@@ -493,6 +556,8 @@ def disguises(text: str, signs: frozenset[str]) -> list[Disguise]:
 
 
 _SHIFTED = re2.compile("|".join(sorted(_SHIFTED_WORDS)).encode())
+_REVERSED = re2.compile("|".join(word[::-1] for word in _TELLTALE).encode())
+_PIG = re2.compile("|".join(_pig(word) for word in _TELLTALE).encode())
 _LETTERS = re.compile("[A-Za-z]{2,}")
 _MAX_DISGUISES = 6
 _PIG_WORDS = {_pig(word): word for word in _PLAIN_WORDS}

@@ -195,6 +195,8 @@ _BETWEEN_LETTERS = re.compile(
 )
 _TAGS = re.compile("[\U000e0020-\U000e007f]{4,}")
 _FLAG = "\U0001f3f4"
+# What messages that no font shows are written in: ordinary text has none, and one look for them is all it costs.
+_UNSHOWN = re.compile("[\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0020-\U000e007f\U000e0100-\U000e01ef]")
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
 # Two or more kinds in a row, dozens long: no emoji or script joins anything that way.
 _ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff]{40,}")
@@ -219,6 +221,8 @@ def smuggled(text: str) -> list[tuple[int, int, str]]:
     The flags of England, Scotland and Wales are spelt in tag characters too; those are left out.
     """
     found: list[tuple[int, int, str]] = []
+    if _UNSHOWN.search(text) is None:
+        return found
     for match in _TAGS.finditer(text):
         if match.start() and text[match.start() - 1] == _FLAG:
             continue

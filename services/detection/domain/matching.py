@@ -76,6 +76,7 @@ class _Pattern:
     case_sensitive: bool
     field: str
     _compiled: Any = None
+    _gate: Any = None
     _groups: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -88,6 +89,20 @@ class _Pattern:
                 if name == "value" or name.isupper()
             )
         return self._compiled
+
+    @property
+    def gate(self) -> Any:
+        """The pattern without its upper bounds, which matches wherever it does, far faster; None: it has none.
+
+        A gap of up to sixty characters is sixty states, in as many combinations as the text has: RE2 made new ones all
+        the time, and read 60 MB a second where it reads a gigabyte without the bound.
+        """
+        if self._gate is None:
+            loose = prefilter.unbounded(self.written)
+            self._gate = loose != self.written and compile_pattern(
+                loose, case_sensitive=self.case_sensitive, field=self.field
+            )
+        return self._gate or None
 
     def span(self, match: Any) -> Span:
         start, end = match.span()
@@ -135,16 +150,31 @@ class _Compiled:
         return next(_matches(pattern, text, touched), None) is not None
 
 
+_LOOSE_END = 1_024
+"""Bytes of a match of a gate from which on it is not asked again: without bounds one may reach to the end of the text,
+every time."""
+
+
 def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterator[Any]:
     """Matches of a pattern in order, looked for where the text touches it."""
     if touched is None:
         yield from pattern.regexp.finditer(text)
         return
-    last = 0
+    gate = pattern.gate
     for start, end in touched[pattern.number]:
-        for match in pattern.regexp.finditer(text, max(start, last), end):
-            last = max(last, match.end())
+        while start <= end:
+            if gate is not None:
+                near = gate.search(text, start, end)
+                if near is None:
+                    break
+                start = near.start()
+                if near.end() - start > _LOOSE_END:
+                    gate = None
+            match = pattern.regexp.search(text, start, end)
+            if match is None:
+                break
             yield match
+            start = max(match.end(), match.start() + 1)
 
 
 class _Database:
@@ -269,13 +299,19 @@ class PatternSet:
 
     def scan(self, text: bytes, view: View) -> tuple[list[tuple[Rule, list[Span]]], frozenset[str]]:
         """The rules that match a text, with where, and the signs of encodings in it (raw view under Hyperscan only)."""
+        if not self._rules[view]:
+            return [], _NO_SIGNS
         if not self._multi:
             return [(one.rule, spans) for one in self._rules[view] if (spans := one.spans(text, None))], _NO_SIGNS
         touched: dict[int, list[tuple[int, int]]] = {}
         # Keys and tables can be longer than a stretch, so raw text is looked at as a whole.
         for start, end in _stretches(text) if view is View.TEXT else [(0, len(text))]:
             for number in self._scanners[view].touched(text[start:end]):
-                touched.setdefault(number, []).append((start, end))
+                places = touched.setdefault(number, [])
+                if places and start <= places[-1][1]:
+                    places[-1] = (places[-1][0], end)
+                else:
+                    places.append((start, end))
         if not touched:
             return [], _NO_SIGNS
         by_number = self._by_number[view]

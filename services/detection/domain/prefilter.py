@@ -292,6 +292,18 @@ def relaxed(pattern: str, keep_up_to: int = 2) -> str:
     return _LETTERS.sub(letters, _BOUND.sub(bound, pattern))
 
 
+def unbounded(pattern: str, keep_up_to: int = 3) -> str:
+    """The pattern without upper bounds over `keep_up_to`: matches wherever the pattern does, and a few times more."""
+
+    def bound(match: re.Match[str]) -> str:
+        least, most = int(match.group(1)), match.group(2)
+        if not most or int(most) <= keep_up_to:
+            return match.group()
+        return {0: "*", 1: "+"}.get(least, f"{{{least},}}")
+
+    return _BOUND.sub(bound, pattern)
+
+
 def words_of(condition: Condition) -> Iterable[frozenset[str]]:
     """Every set of words in a condition."""
     if isinstance(condition, Words):

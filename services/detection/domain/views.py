@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.detection.domain import decoding, folding, separation
 from services.detection.domain.rules import View
@@ -61,6 +61,8 @@ class Reading:
 def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Reading]:
     """The readings of a text that are worth a look, the raw one first.
 
+    What is undone in a long text is read with what is around it, not the whole text once more.
+
     Args:
         signs: which of decoding.TRIGGERS a text touches. For `text` itself the scan of the raw reading tells it
             (Reading.signs), so that ordinary text is not scanned once more.
@@ -73,16 +75,27 @@ def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Read
     yield from _folded(readable, _same, ("unicode",) if disguised else ())
     if not raw.signs and not foreign:
         return
-    unwrapped = decoding.unwrap(readable, signs)
-    if unwrapped is not None:
-        via, origin = unwrapped.encodings, unwrapped.origin
+    known = raw.signs if readable == text else signs(readable)
+    for start, end in decoding.encoded_parts(readable, known):
+        unwrapped = decoding.unwrap(readable[start:end], signs, known)
+        if unwrapped is None:
+            continue
+        via, origin = unwrapped.encodings, _chain(unwrapped.origin, _from(start))
         inner = Reading(View.RAW, unwrapped.text, unwrapped.text, origin, via)
         yield inner
         yield from _folded(unwrapped.text, origin, via)
-        for disguise in decoding.disguises(unwrapped.text, inner.signs):
-            yield from _folded(disguise.text, _chain(disguise.origin, origin), (*via, disguise.name))
-    for disguise in decoding.disguises(readable, raw.signs):
-        yield from _folded(disguise.text, disguise.origin, (disguise.name,))
+        yield from _disguised(unwrapped.text, inner.signs, origin, via)
+    yield from _disguised(readable, raw.signs, _same, ())
+
+
+def _disguised(text: str, signs: frozenset[str], origin: Origin, via: tuple[str, ...]) -> Iterator[Reading]:
+    """A text read as leet, backwards and so on, where it has signs of that."""
+    if signs.isdisjoint(decoding.DISGUISES):
+        return
+    for start, end in decoding.disguised_parts(text, signs):
+        for disguise in decoding.disguises(text[start:end], signs):
+            way_back = _chain(disguise.origin, _chain(_from(start), origin))
+            yield from _folded(disguise.text, way_back, (*via, disguise.name))
 
 
 def _folded(source: str, origin: Origin, via: tuple[str, ...]) -> Iterator[Reading]:
@@ -90,9 +103,24 @@ def _folded(source: str, origin: Origin, via: tuple[str, ...]) -> Iterator[Readi
     reading = Reading(View.TEXT, folding.fold(source), source, origin, via)
     yield reading
     apart = separation.separated(reading.text, reading.data)
-    if apart:
-        text, source_map = decoding.substituted(reading.text, apart)
-        yield Reading(View.TEXT, text, text, _chain(source_map.origin, reading.origin), (*via, "separation"))
+    if not apart:
+        return
+    spans = [(one.start, one.end) for one in apart]
+    size = len(reading.text)
+    for start, end in [(0, size)] if size <= decoding.SHORT else decoding.around(spans, size):
+        inside = [
+            replace(one, start=one.start - start, end=one.end - start)
+            for one in apart
+            if start <= one.start and one.end <= end
+        ]
+        text, source_map = decoding.substituted(reading.text[start:end], inside)
+        way_back = _chain(source_map.origin, _chain(_from(start), reading.origin))
+        yield Reading(View.TEXT, text, text, way_back, (*via, "separation"))
+
+
+def _from(offset: int) -> Origin:
+    """The way back from a part of a text that begins there."""
+    return (lambda start, end: (start + offset, end + offset)) if offset else _same
 
 
 def _chain(inner: Origin, outer: Origin) -> Origin:
