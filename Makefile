@@ -56,6 +56,9 @@ bench: setup-dev  ## Measure the figures of the README; WHAT=footprint|loop|bulk
 bench-detection: setup-dev  ## What detection finds and how fast, beside peers; CORPORA=folder; WHAT=detection_speed for one
 	@$(BIN)/python -m bench $(or $(WHAT),detection_quality detection_peers detection_speed)
 
+train: setup-dev  ## Train the classifier anew from our texts; CORPORA=folder adds labelled texts and calibrates with them
+	@$(BIN)/python -m services.detection.training.train $(if $(CORPORA),--corpora $(CORPORA))
+
 soak: setup-dev  ## Kill everything again and again under load and count what is lost; SEED=, KILLS=, REGISTRATIONS=
 	@$(BIN)/python -m bench.soak
 

@@ -38,7 +38,7 @@ _PLACED = -0.5
 """Distance from which a sentence among the rows of a table is flagged. Harmless tables hardly have one, so it may be low."""
 LEVELS = {
     "input": ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.65)),
-    "document": ((0.03, 0.1), (0.01, 0.2), (0.003, 0.35), (0.001, 0.5), (0.0003, 0.65)),
+    "document": ((0.03, 0.1), (0.01, 0.2), (0.002, 0.35), (0.0006, 0.5), (0.0002, 0.65)),
 }
 """By channel: (share of harmless texts of sources left out that reach a distance, the score it stands for)."""
 
