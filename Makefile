@@ -1,6 +1,6 @@
 # Everything needs only Python 3.11 or newer and make; the first target that runs sets the rest up.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test contract lint format bench bench-detection soak migrate new-migration docs lock clean setup setup-dev
+.PHONY: help run demo test contract lint format bench bench-detection train soak migrate new-migration docs lock clean setup setup-dev
 
 PYTHON ?= python3
 VENV := .venv
