@@ -16,7 +16,7 @@ import itertools
 import quopri
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import re2
@@ -173,6 +173,7 @@ _BASE85 = re.compile(r"<~[!-~]{20,}~>|(?<![!-~])[!-~]{25,}(?![!-~])")
 _HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
 _OCTAL = re.compile(r"(?:[01][0-7]{2}[ ,]{1,2}){9,}[01][0-7]{2}")
 _QUOTED_PRINTABLE = re.compile(r"(?:[^\s=]{0,60}[ ]?=(?:[0-9A-F]{2}|\r?\n))+[^\s=]*")
+_QUOTED = re.compile(r"=(?:[0-9A-F]{2}|\r?\n)")
 _ESCAPES = re.compile(
     r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\[01][0-7]{2})+"
     r"|(?:[Uu]\+[0-9A-Fa-f]{4}[ ,;]?){6,}"
@@ -227,6 +228,14 @@ def _base64_word(piece: str) -> str | None:
     return word if word.isalpha() else None
 
 
+def _begins_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(data) - 4 and error.reason == "unexpected end of data"
+    return True
+
+
 def _base85(token: str) -> str | None:
     if token.startswith("<~"):
         decoders: tuple[Callable[[bytes], bytes], ...] = (lambda data: base64.a85decode(data, adobe=True),)
@@ -234,7 +243,11 @@ def _base85(token: str) -> str | None:
         decoders = (base64.b85decode, base64.a85decode)
     for decoder in decoders:
         try:
-            text = _readable(decoder(token[:_MAX_TOKEN].encode()))
+            # A path or an address is seen to be none by its first bytes, and need not be decoded whole.
+            if token.startswith("<~") or _begins_utf8(decoder(token[:25].encode())[:12]):
+                text = _readable(decoder(token[:_MAX_TOKEN].encode()))
+            else:
+                continue
         except ValueError:
             continue
         if text is not None:
@@ -245,6 +258,19 @@ def _base85(token: str) -> str | None:
 def _quoted_printable(token: str) -> str | None:
     text = quopri.decodestring(token.encode()).decode("utf-8", "replace")
     return text if text != token and text.isprintable() and _WORD.search(text) else None
+
+
+def _quoted(text: str) -> Iterator[re.Match[str]]:
+    """Matches of _QUOTED_PRINTABLE, each looked for just before an encoded character: elsewhere there is none."""
+    last = 0
+    for sign in _QUOTED.finditer(text):
+        if sign.start() < last:
+            continue
+        match = _QUOTED_PRINTABLE.search(text, max(last, sign.start() - 61))
+        if match is None:
+            return
+        last = match.end()
+        yield match
 
 
 def _octal(token: str) -> str | None:
@@ -341,7 +367,7 @@ def fragments(text: str, encodings: frozenset[str]) -> list[Fragment]:
     for name, (pattern, decode) in _DECODERS.items():
         if name not in encodings:
             continue
-        for match in pattern.finditer(text):
+        for match in pattern.finditer(text) if name != "quoted_printable" else _quoted(text):
             if len(found) >= _MAX_FRAGMENTS:
                 break
             start, end = match.span()

@@ -279,7 +279,9 @@ class _Gathering:
     # -- text ----------------------------------------------------------------------------------------------------
 
     def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
+        first: Reading | None = None
         for reading in readings(segment.text, self._detector.signs):
+            first = first or reading
             found = self._detector.matches(reading, self._interaction.asset_id)
             values = values_of(found, reading)
             if reading.view is View.RAW:
@@ -298,7 +300,8 @@ class _Gathering:
                 self._judge(segment, reading)
             if prompts is not None and reading.view is View.TEXT and segment.direction is not Direction.INPUT:
                 self._compare(segment, reading, prompts)
-        self._measure_text(segment)
+        if first is not None:
+            self._measure_text(segment, first)
 
     def _sensitive(self, text: str) -> list[Sensitive]:
         known = self._known.get(text)
@@ -376,16 +379,16 @@ class _Gathering:
 
     # -- figures -------------------------------------------------------------------------------------------------
 
-    def _measure_text(self, segment: Segment) -> None:
+    def _measure_text(self, segment: Segment, raw: Reading) -> None:
         text = segment.text
         figures: dict[Metric, float] = {}
         if len(text) >= _REPETITION_LENGTH:
             figures[Metric.REPETITION_RATIO] = len(text) / len(zlib.compress(text.encode(), 1))
         if not text.isascii():
-            figures[Metric.INVISIBLE_BREAKS] = len(folding.invisible_breaks(text))
+            figures[Metric.INVISIBLE_BREAKS] = raw.breaks
             figures[Metric.HIDDEN_MESSAGE_LENGTH] = sum(len(message) for _, _, message in folding.smuggled(text))
             figures[Metric.BIDI_CONTROLS] = folding.bidi_controls(text)
-            figures[Metric.MIXED_SCRIPT_WORDS] = folding.undouble(text)[1]
+            figures[Metric.MIXED_SCRIPT_WORDS] = raw.mixed
         for metric, value in figures.items():
             self._threshold(
                 metric, value, segment.direction, Evidence(segment.field, 0, len(text), _shown(metric, value))

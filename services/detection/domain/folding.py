@@ -94,7 +94,8 @@ _ARMENIAN = _pairs("օo ոn սu հh ցg յj քf զq ՕO ՍU ԼL ՏS")
 _CHEROKEE = _pairs("ᎪA ᏴB ᏟC ᎠD ᎬE ᎶG ᎻH ᎥI ᎫJ ᏦK ᏞL ᎷM ᏢP ᏒR ᏚS ᎢT ᏙV ᏔW ᎩY ᏃZ")
 _DOUBLES: dict[int, str] = {**_CYRILLIC, **_GREEK, **_ARMENIAN, **_CHEROKEE}
 _FOREIGN = "\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff"
-_FOREIGN_WORD = re.compile(rf"[^\W\d_]*[{_FOREIGN}][^\W\d_]*")
+_FOREIGN_RUN = re.compile(rf"[{_FOREIGN}][^\W\d_]*")
+_LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile("[A-Za-z]")
 _FOREIGN_LETTER = re.compile(f"[{_FOREIGN}]")
 
@@ -109,15 +110,20 @@ def undouble(text: str) -> tuple[str, int]:
     mixed = 0
     genuine = False
     words: list[tuple[int, int, bool]] = []
-    for match in _FOREIGN_WORD.finditer(text):
-        word = match.group()
+    last = 0
+    for match in _FOREIGN_RUN.finditer(text):
+        start, end = match.span()
+        while start > last and _LETTER.match(text, start - 1):
+            start -= 1
+        word = text[start:end]
+        last = end
         latin = _LATIN.search(word) is not None
         # A genuine word of the script has letters without a double. The odd symbol (a Greek mu in a unit) is no word.
         if not latin and len(word) > 2 and any(ord(letter) not in _DOUBLES for letter in word):
             genuine = True
         if latin and len(word) > 3 and sum(ord(letter) in _DOUBLES for letter in word) > 0:
             mixed += 1
-        words.append((match.start(), match.end(), latin))
+        words.append((start, end, latin))
     if not any(latin for _, _, latin in words) and genuine:
         return text, 0
     pieces: list[str] = []

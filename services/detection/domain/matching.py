@@ -204,7 +204,9 @@ class _Scanner:
     def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
         """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
         single = hyperscan.HS_FLAG_SINGLEMATCH
-        direct: list[tuple[int, str, int]] = []
+        # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
+        # encodings, what cares for case, and what does not.
+        direct: dict[str, list[tuple[int, str, int]]] = {}
         listed: list[tuple[int, str, int]] = []
         words: dict[frozenset[str], int] = {}
         next_word = max((number for number, _, _ in expressions), default=0) + 1
@@ -212,7 +214,9 @@ class _Scanner:
             condition = None if sensitive else prefilter.condition_of(pattern)
             if condition is None or not prefilter.worthwhile(condition, pattern):
                 flags = single | _case_and_encoding(pattern, sensitive=sensitive)
-                direct.append((number, prefilter.relaxed(pattern), flags))
+                caseless = flags & hyperscan.HS_FLAG_CASELESS or pattern.startswith("(?i)")
+                kind = "signs" if number < len(_SIGNS) else "caseless" if caseless else "cased"
+                direct.setdefault(kind, []).append((number, prefilter.relaxed(pattern), flags))
                 continue
             condition = prefilter.lightened(condition)
             if isinstance(condition, prefilter.Words):
@@ -227,15 +231,17 @@ class _Scanner:
                     listed.append((next_word, alternatives, flags))
                     next_word += 1
             listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
-        self._direct = _Database(direct) if direct else None
+        self._direct = [_Database(one) for one in direct.values()]
         self._words = _Database(listed) if listed else None
 
     def touched(self, text: bytes) -> set[int]:
         """Numbers of the expressions that may match: all that do, and a few more."""
         numbers: set[int] = set()
-        if text and self._direct is not None:
-            self._direct.scan(text, numbers)
-        if text and self._words is not None:
+        if not text:
+            return numbers
+        for database in self._direct:
+            database.scan(text, numbers)
+        if self._words is not None:
             self._words.scan(prefilter.spaced(text), numbers)
         return numbers
 

@@ -101,8 +101,7 @@ class _Needed:
                 continue
             name = str(code)
             if name == "AT" and str(argument) == "AT_BOUNDARY":
-                if self.strings == frozenset({""}):
-                    self.strings = frozenset({BOUNDARY})
+                self.strings = frozenset(one or BOUNDARY for one in self.strings)
                 continue
             if name == "SUBPATTERN":
                 self.follow(list(argument[3]))
@@ -180,7 +179,12 @@ def _least(strings: Iterable[str]) -> frozenset[str]:
 
 def _says_enough(string: str) -> bool:
     bare = string.removeprefix(BOUNDARY).strip()
-    return len(bare.encode()) >= MIN_WORD or (len(bare) == MIN_WORD - 1 and len(string) > len(bare))
+    # Two signs, as in `](`, are rarer than two letters.
+    return len(bare.encode()) >= MIN_WORD or (len(bare) == MIN_WORD - 1 and (len(string) > len(bare) or _signs_only(bare)))
+
+
+def _signs_only(bare: str) -> bool:
+    return not any(letter.isalnum() or letter.isspace() for letter in bare)
 
 
 def _all(parts: Iterable[Condition]) -> Condition | None:
@@ -225,6 +229,7 @@ def _words(text: str) -> list[str]:
 
 # How many short texts in a thousand hold a word, by its letters, roughly; and words far more common than that.
 _PER_MILLE = {2: 300, 3: 150, 4: 60, 5: 25, 6: 12, 7: 6}
+_SIGNS_PER_MILLE = 40
 _COMMON = frozenset(
     _words(
         """
@@ -242,7 +247,11 @@ def _often(condition: Condition) -> float:
     """A guess at how many texts in a thousand meet a condition."""
     if isinstance(condition, Words):
         return sum(
-            300.0 if (bare := word.removeprefix(BOUNDARY)) in _COMMON else _PER_MILLE.get(len(bare), 3)
+            300.0
+            if (bare := word.removeprefix(BOUNDARY)) in _COMMON
+            else _SIGNS_PER_MILLE
+            if _signs_only(bare)
+            else _PER_MILLE.get(len(bare), 3)
             for word in condition.any
         )
     if isinstance(condition, Any_):

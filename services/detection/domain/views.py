@@ -24,6 +24,8 @@ class Reading:
         source: what this was folded from; the same as `text` for raw readings.
         via: what had to be undone to read it, outermost first; empty for the plain text.
         signs: what its scan showed of encodings, once it was scanned.
+        mixed: words that mix scripts, in the raw reading of the text itself, once it was read further.
+        breaks: invisible characters inside Latin words, likewise.
     """
 
     view: View
@@ -32,6 +34,8 @@ class Reading:
     origin_of_source: Origin = _same
     via: tuple[str, ...] = ()
     signs: frozenset[str] = frozenset()
+    mixed: int = 0
+    breaks: int = 0
     data: bytes = b""
     _offsets: array[int] | None = field(default=None)
 
@@ -70,9 +74,11 @@ def readings(text: str, signs: Callable[[str], frozenset[str]]) -> Iterator[Read
     raw = Reading(View.RAW, text, text)
     yield raw
     foreign = not text.isascii()
-    readable, mixed = folding.undouble(text) if foreign else (text, 0)
-    disguised = foreign and (mixed > 0 or bool(folding.invisible_breaks(text)))
-    yield from _folded(readable, _same, ("unicode",) if disguised else ())
+    readable = text
+    if foreign:
+        readable, raw.mixed = folding.undouble(text)
+        raw.breaks = len(folding.invisible_breaks(text))
+    yield from _folded(readable, _same, ("unicode",) if raw.mixed or raw.breaks else ())
     if not raw.signs and not foreign:
         return
     known = raw.signs if readable == text else signs(readable)
