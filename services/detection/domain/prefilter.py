@@ -180,7 +180,9 @@ def _least(strings: Iterable[str]) -> frozenset[str]:
 def _says_enough(string: str) -> bool:
     bare = string.removeprefix(BOUNDARY).strip()
     # Two signs, as in `](`, are rarer than two letters.
-    return len(bare.encode()) >= MIN_WORD or (len(bare) == MIN_WORD - 1 and (len(string) > len(bare) or _signs_only(bare)))
+    return len(bare.encode()) >= MIN_WORD or (
+        len(bare) == MIN_WORD - 1 and (len(string) > len(bare) or _signs_only(bare))
+    )
 
 
 def _signs_only(bare: str) -> bool:
