@@ -10,11 +10,14 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from typing import Any, Protocol
 
 import hyperscan
 import re2
@@ -179,18 +182,35 @@ def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterato
             start = max(match.end(), match.start() + 1)
 
 
+class Kept(Protocol):
+    """Where compiled databases are kept from one start to the next."""
+
+    def load(self, key: str) -> bytes | None: ...
+
+    def store(self, key: str, data: bytes) -> None: ...
+
+
 class _Database:
     """A Hyperscan database, with a scratch space for each thread that scans."""
 
-    def __init__(self, listed: list[tuple[int, str, int]]) -> None:
+    def __init__(self, listed: list[tuple[int, str, int]], kept: Kept | None) -> None:
         """Compile (number, expression, flags); numbers are unique."""
+        self._local = threading.local()
+        key = hashlib.sha256(repr((version("hyperscan"), listed)).encode()).hexdigest()
+        if kept is not None and (data := kept.load(key)) is not None:
+            # Of another version or for another processor: Hyperscan says so itself.
+            with contextlib.suppress(hyperscan.error):
+                self._database = hyperscan.loadb(data, hyperscan.HS_MODE_BLOCK)
+                self._local.scratch = hyperscan.Scratch(self._database)
+                return
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(
             ids=[number for number, _, _ in listed],
             expressions=[pattern.encode() for _, pattern, _ in listed],
             flags=[flags for _, _, flags in listed],
         )
-        self._local = threading.local()
+        if kept is not None:
+            kept.store(key, hyperscan.dumpb(self._database))
 
     def scan(self, text: bytes, numbers: set[int]) -> None:
         scratch = getattr(self._local, "scratch", None)
@@ -203,7 +223,7 @@ class _Database:
 class _Scanner:
     """Which expressions a text touches: by the words they need, and those that need none by themselves."""
 
-    def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
+    def __init__(self, expressions: list[tuple[int, str, bool]], kept: Kept | None) -> None:
         """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
         single = hyperscan.HS_FLAG_SINGLEMATCH
         # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
@@ -233,8 +253,8 @@ class _Scanner:
                     listed.append((next_word, alternatives, flags))
                     next_word += 1
             listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
-        self._direct = [_Database(one) for one in direct.values()]
-        self._words = _Database(listed) if listed else None
+        self._direct = [_Database(one, kept) for one in direct.values()]
+        self._words = _Database(listed, kept) if listed else None
 
     def touched(self, text: bytes) -> set[int]:
         """Numbers of the expressions that may match: all that do, and a few more."""
@@ -267,12 +287,13 @@ def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
 class PatternSet:
     """Pattern rules compiled together. Immutable: a change of rules makes a new set."""
 
-    def __init__(self, rules: Iterable[Rule], *, multi: bool) -> None:
+    def __init__(self, rules: Iterable[Rule], *, multi: bool, kept: Kept | None = None) -> None:
         """Compile `rules`.
 
         Args:
             multi: under Hyperscan as well, which takes milliseconds a rule; for rules that are shipped. RE2 compiles
                 theirs on first use.
+            kept: where what Hyperscan compiles is kept.
 
         Raises:
             InvalidRule: a pattern does not compile under RE2; not with `multi`.
@@ -301,8 +322,8 @@ class PatternSet:
         if multi:
             signs = [(at, pattern, True) for at, pattern in enumerate(decoding.TRIGGERS.values())]
             self._scanners = {
-                View.TEXT: _Scanner(expressions[View.TEXT]),
-                View.RAW: _Scanner(signs + expressions[View.RAW]),
+                View.TEXT: _Scanner(expressions[View.TEXT], kept),
+                View.RAW: _Scanner(signs + expressions[View.RAW], kept),
             }
 
     def scan(self, text: bytes, view: View) -> tuple[list[tuple[Rule, list[Span]]], frozenset[str]]:
