@@ -126,13 +126,17 @@ class _Compiled:
 
     def spans(self, text: bytes, touched: Touched | None) -> list[Span]:
         """Matches in `text`, none when another condition fails. `touched` is Hyperscan's word, None without it."""
-        any_of = [pattern for pattern in self.any if touched is None or pattern.number in touched]
-        all_of = [pattern for pattern in self.all if touched is None or pattern.number in touched]
-        if (self.any and not any_of) or len(all_of) < len(self.all):
-            return []
+        any_of: Sequence[_Pattern] = self.any
+        if touched is not None:
+            for pattern in self.all:
+                if pattern.number not in touched:
+                    return []
+            any_of = [pattern for pattern in any_of if pattern.number in touched]
+            if self.any and not any_of:
+                return []
         found: list[Span] = []
         most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
-        for pattern in all_of:
+        for pattern in self.all:
             first = next(_matches(pattern, text, touched), None)
             if first is None:
                 return []
@@ -318,7 +322,9 @@ class PatternSet:
                 number += 1
             compiled = _Compiled(rule, tuple(roles["any"]), tuple(roles["all"]), tuple(roles["unless"]))
             self._rules[view].append(compiled)
-            self._by_number[view].update((one.number, compiled) for role in ("any", "all") for one in roles[role])
+            # A rule is worth a look when one of `any` is touched, or else all of `all`, of which one stands for them.
+            leading = roles["any"] or sorted(roles["all"], key=lambda one: len(one.written))[-1:]
+            self._by_number[view].update((one.number, compiled) for one in leading)
         if multi:
             signs = [(at, pattern, True) for at, pattern in enumerate(decoding.TRIGGERS.values())]
             self._scanners = {
