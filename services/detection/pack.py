@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from services.detection.compiled_cache import CompiledCache, directory
 from services.detection.domain.classifier import Classifier, Head
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.matching import PatternSet
@@ -57,8 +58,8 @@ def shipped() -> dict[str, Shipped]:
 
 @lru_cache(maxsize=1)
 def compiled() -> PatternSet:
-    """The pack's patterns under Hyperscan: takes a second, so call it off the event loop."""
-    patterns = PatternSet((one.rule for one in shipped().values()), multi=True)
+    """The pack's patterns under Hyperscan: takes four seconds the first time, so call it off the event loop."""
+    patterns = PatternSet((one.rule for one in shipped().values()), multi=True, kept=CompiledCache(directory()))
     # The compiler's working memory, 15 MB, which glibc would keep.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -97,7 +97,7 @@ TRIGGERS: dict[str, str] = {
     "letter_numbers": r"(?:[12]?[0-9][-. ]){5}[12]?[0-9]",
     "morse": r"(?:[.-]{1,5}[ /|]{1,3}){8}",
     "spacing": r"[^\sA-Za-z0-9]?\b[A-Za-z](?:[ ._*|~-]{1,3}[A-Za-z]\b){5}",
-    "leet": r"[A-Za-z][0134578@$!|+][A-Za-z01345789@$!|+]*[A-Za-z]|\b[1345@$!|][A-Za-z01345789@$!|+]{2}",
+    "leet": r"[A-Za-z][0134578@$!|+][A-Za-z01345789@$!|+]*[A-Za-z]|\b[1345@$!|][01345789@$!|+]*[A-Za-z]",
     "shifted": "(?i)" + "|".join(sorted(_SHIFTED_WORDS)),
     "reversed": "(?i)" + "|".join(word[::-1] for word in _TELLTALE),
     "pig_latin": "(?i)" + "|".join(_pig(word) for word in _TELLTALE),

@@ -390,18 +390,24 @@ class _Gathering:
             figures[Metric.BIDI_CONTROLS] = folding.bidi_controls(text)
             figures[Metric.MIXED_SCRIPT_WORDS] = raw.mixed
         for metric, value in figures.items():
-            self._threshold(
-                metric, value, segment.direction, Evidence(segment.field, 0, len(text), _shown(metric, value))
-            )
+            self._threshold(metric, value, segment.direction, (segment.field, len(text)))
 
     def _threshold(
-        self, metric: Metric, value: float, direction: Direction, evidence: Evidence, samples: int | None = None
+        self,
+        metric: Metric,
+        value: float,
+        direction: Direction,
+        where: tuple[str, int],
+        *,
+        samples: int | None = None,
+        by: str = "",
     ) -> None:
+        """Put a figure to the rules that watch it; `where` is the field it is of, and how long that is."""
         for rule, detection in self._detector.statistical:
             if detection.metric is not metric or value <= detection.threshold or not self._applies(rule, direction):
                 continue
             if samples is None or samples >= detection.min_samples:
-                self._add(rule, evidence)
+                self._add(rule, Evidence(where[0], 0, where[1], _shown(metric, value, by)))
 
     def measure(self, measured: Measured | None) -> None:
         """Put usage, the session's figures and the rates to the rules that watch them."""
@@ -411,16 +417,15 @@ class _Gathering:
             Metric.COST_USD_PER_REQUEST: interaction.cost_usd,
         }
         for metric, value in usage.items():
-            self._threshold(metric, value, interaction.direction, Evidence("/usage", 0, 0, _shown(metric, value)))
+            self._threshold(metric, value, interaction.direction, ("/usage", 0))
         if measured is None:
             return
         for metric, value in measured.figures.items():
-            evidence = Evidence("/content", 0, 0, _shown(metric, value))
-            self._threshold(metric, value, interaction.direction, evidence, measured.samples)
+            self._threshold(metric, value, interaction.direction, ("/content", 0), samples=measured.samples)
         for metric in {metric for metric, _ in measured.rates}:
             by = next(one for one in _STAND_IN["session"] if (metric, one) in measured.rates)
             value = measured.rates[metric, by]
-            self._threshold(metric, value, interaction.direction, Evidence("", 0, 0, _shown(metric, value, by)))
+            self._threshold(metric, value, interaction.direction, ("", 0), by=by)
         for rule, detection in self._detector.rates:
             by = next((one for one in _STAND_IN[detection.by] if (detection.metric, one) in measured.rates), "")
             if by and self._applies(rule, interaction.direction):

@@ -91,7 +91,9 @@ def excerpt(text: str, start: int, end: int, sensitive: Sequence[Sensitive]) -> 
         low, high = min(low, inside[0].start), max(high, inside[-1].end)
     shown = redact(text[low:high], (Sensitive(span.start - low, span.end - low, span.label) for span in inside))
     shown = _DIGITS.sub("[NUMBER]", _OPAQUE.sub("[OPAQUE]", shown))
-    shown = " ".join("".join(one if one.isprintable() else " " for one in shown).split())
+    if not shown.isprintable():
+        shown = "".join([one if one.isprintable() else " " for one in shown])
+    shown = " ".join(shown.split())
     return ("…" if low else "") + shown[: _LONGEST + 2 * _CONTEXT] + ("…" if high < len(text) else "")
 
 

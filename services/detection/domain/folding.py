@@ -146,7 +146,10 @@ _fold_short = functools.lru_cache(maxsize=16_384)(_fold_long)
 
 
 def _fold_match(match: re.Match[str]) -> str:
-    run = match.group()
+    return _folded_run(match.group())
+
+
+def _folded_run(run: str) -> str:
     return _fold_short(run) if len(run) <= 24 else _fold_long(run)
 
 
@@ -186,7 +189,7 @@ def fold_with_offsets(text: str) -> tuple[str, array[int]]:
         for end in range(start + 1, run.end() + 1):
             if end < run.end() and _continues(text[end]):
                 continue
-            piece = _fold_long(text[start:end])
+            piece = _folded_run(text[start:end])
             pieces.append(piece)
             offsets.extend([start] * len(piece))
             start = end

@@ -10,11 +10,14 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from typing import Any, Protocol
 
 import hyperscan
 import re2
@@ -92,17 +95,18 @@ class _Pattern:
 
     @property
     def gate(self) -> Any:
-        """The pattern without its upper bounds, which matches wherever it does, far faster; None: it has none.
+        """Where the pattern without its upper bounds matches, which is wherever it does itself, far faster.
 
         A gap of up to sixty characters is sixty states, in as many combinations as the text has: RE2 made new ones all
         the time, and read 60 MB a second where it reads a gigabyte without the bound.
         """
         if self._gate is None:
             loose = prefilter.unbounded(self.written)
-            self._gate = loose != self.written and compile_pattern(
-                loose, case_sensitive=self.case_sensitive, field=self.field
-            )
-        return self._gate or None
+            compiled = compile_pattern(loose, case_sensitive=self.case_sensitive, field=self.field)
+            # RE2's own method, without the generator and the match object that its Python module makes of it: seven
+            # rules a message come this far, and nearly all end here.
+            self._gate = compiled._regexp.Match
+        return self._gate
 
     def span(self, match: Any) -> Span:
         start, end = match.span()
@@ -122,13 +126,17 @@ class _Compiled:
 
     def spans(self, text: bytes, touched: Touched | None) -> list[Span]:
         """Matches in `text`, none when another condition fails. `touched` is Hyperscan's word, None without it."""
-        any_of = [pattern for pattern in self.any if touched is None or pattern.number in touched]
-        all_of = [pattern for pattern in self.all if touched is None or pattern.number in touched]
-        if (self.any and not any_of) or len(all_of) < len(self.all):
-            return []
+        any_of: Sequence[_Pattern] = self.any
+        if touched is not None:
+            for pattern in self.all:
+                if pattern.number not in touched:
+                    return []
+            any_of = [pattern for pattern in any_of if pattern.number in touched]
+            if self.any and not any_of:
+                return []
         found: list[Span] = []
         most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
-        for pattern in all_of:
+        for pattern in self.all:
             first = next(_matches(pattern, text, touched), None)
             if first is None:
                 return []
@@ -150,6 +158,7 @@ class _Compiled:
         return next(_matches(pattern, text, touched), None) is not None
 
 
+_UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED
 _LOOSE_END = 1_024
 """Bytes of a match of a gate from which on it is not asked again: without bounds one may reach to the end of the text,
 every time."""
@@ -164,11 +173,11 @@ def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterato
     for start, end in touched[pattern.number]:
         while start <= end:
             if gate is not None:
-                near = gate.search(text, start, end)
-                if near is None:
+                near, near_end = gate(_UNANCHORED, text, start, end)[0]
+                if near < 0:
                     break
-                start = near.start()
-                if near.end() - start > _LOOSE_END:
+                start = near
+                if near_end - near > _LOOSE_END:
                     gate = None
             match = pattern.regexp.search(text, start, end)
             if match is None:
@@ -177,18 +186,35 @@ def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterato
             start = max(match.end(), match.start() + 1)
 
 
+class Kept(Protocol):
+    """Where compiled databases are kept from one start to the next."""
+
+    def load(self, key: str) -> bytes | None: ...
+
+    def store(self, key: str, data: bytes) -> None: ...
+
+
 class _Database:
     """A Hyperscan database, with a scratch space for each thread that scans."""
 
-    def __init__(self, listed: list[tuple[int, str, int]]) -> None:
+    def __init__(self, listed: list[tuple[int, str, int]], kept: Kept | None) -> None:
         """Compile (number, expression, flags); numbers are unique."""
+        self._local = threading.local()
+        key = hashlib.sha256(repr((version("hyperscan"), listed)).encode()).hexdigest()
+        if kept is not None and (data := kept.load(key)) is not None:
+            # Of another version or for another processor: Hyperscan says so itself.
+            with contextlib.suppress(hyperscan.error):
+                self._database = hyperscan.loadb(data, hyperscan.HS_MODE_BLOCK)
+                self._local.scratch = hyperscan.Scratch(self._database)
+                return
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         self._database.compile(
             ids=[number for number, _, _ in listed],
             expressions=[pattern.encode() for _, pattern, _ in listed],
             flags=[flags for _, _, flags in listed],
         )
-        self._local = threading.local()
+        if kept is not None:
+            kept.store(key, hyperscan.dumpb(self._database))
 
     def scan(self, text: bytes, numbers: set[int]) -> None:
         scratch = getattr(self._local, "scratch", None)
@@ -201,7 +227,7 @@ class _Database:
 class _Scanner:
     """Which expressions a text touches: by the words they need, and those that need none by themselves."""
 
-    def __init__(self, expressions: list[tuple[int, str, bool]]) -> None:
+    def __init__(self, expressions: list[tuple[int, str, bool]], kept: Kept | None) -> None:
         """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
         single = hyperscan.HS_FLAG_SINGLEMATCH
         # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
@@ -231,8 +257,8 @@ class _Scanner:
                     listed.append((next_word, alternatives, flags))
                     next_word += 1
             listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
-        self._direct = [_Database(one) for one in direct.values()]
-        self._words = _Database(listed) if listed else None
+        self._direct = [_Database(one, kept) for one in direct.values()]
+        self._words = _Database(listed, kept) if listed else None
 
     def touched(self, text: bytes) -> set[int]:
         """Numbers of the expressions that may match: all that do, and a few more."""
@@ -265,12 +291,13 @@ def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
 class PatternSet:
     """Pattern rules compiled together. Immutable: a change of rules makes a new set."""
 
-    def __init__(self, rules: Iterable[Rule], *, multi: bool) -> None:
+    def __init__(self, rules: Iterable[Rule], *, multi: bool, kept: Kept | None = None) -> None:
         """Compile `rules`.
 
         Args:
             multi: under Hyperscan as well, which takes milliseconds a rule; for rules that are shipped. RE2 compiles
                 theirs on first use.
+            kept: where what Hyperscan compiles is kept.
 
         Raises:
             InvalidRule: a pattern does not compile under RE2; not with `multi`.
@@ -295,12 +322,14 @@ class PatternSet:
                 number += 1
             compiled = _Compiled(rule, tuple(roles["any"]), tuple(roles["all"]), tuple(roles["unless"]))
             self._rules[view].append(compiled)
-            self._by_number[view].update((one.number, compiled) for role in ("any", "all") for one in roles[role])
+            # A rule is worth a look when one of `any` is touched, or else all of `all`, of which one stands for them.
+            leading = roles["any"] or sorted(roles["all"], key=lambda one: len(one.written))[-1:]
+            self._by_number[view].update((one.number, compiled) for one in leading)
         if multi:
             signs = [(at, pattern, True) for at, pattern in enumerate(decoding.TRIGGERS.values())]
             self._scanners = {
-                View.TEXT: _Scanner(expressions[View.TEXT]),
-                View.RAW: _Scanner(signs + expressions[View.RAW]),
+                View.TEXT: _Scanner(expressions[View.TEXT], kept),
+                View.RAW: _Scanner(signs + expressions[View.RAW], kept),
             }
 
     def scan(self, text: bytes, view: View) -> tuple[list[tuple[Rule, list[Span]]], frozenset[str]]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import re2
 
 from services.detection.domain.decoding import Fragment
@@ -133,10 +134,12 @@ def separated(folded: str, data: bytes) -> list[Fragment]:
 
 
 def _places(folded: str, shown: str, *, once: bool) -> Iterator[Fragment]:
-    positions = [at for at, letter in enumerate(shown) if "a" <= letter <= "z"]
+    codes = np.frombuffer(shown.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    chosen = (codes >= ord("a")) & (codes <= ord("z"))
     if once:
-        positions = [at for at in positions if at == 0 or shown[at] != shown[at - 1]]
-    letters = "".join([shown[at] for at in positions])
+        chosen[1:] &= codes[1:] != codes[:-1]
+    positions = np.flatnonzero(chosen)
+    letters = codes[positions].astype(np.uint8).tobytes().decode("ascii")
     gate, words = (_GATE_ONCE, _WORDS_ONCE) if once else (_GATE, _WORDS_AS_THEY_ARE)
     last = 0
     for number, match in enumerate(gate.finditer(letters.encode())):
@@ -145,7 +148,7 @@ def _places(folded: str, shown: str, *, once: bool) -> Iterator[Fragment]:
             return
         if start < last:
             continue
-        first = positions[start]
+        first = int(positions[start])
         # In the middle of a word that goes on undisturbed ("signore") it is no verb.
         if first and shown[first - 1].isalpha() and not once:
             continue
@@ -154,7 +157,7 @@ def _places(folded: str, shown: str, *, once: bool) -> Iterator[Fragment]:
         if length < least - start:
             run, length = [letters[start:least]], least - start
         last = start + length
-        end = positions[last - 1] + 1
+        end = int(positions[last - 1]) + 1
         if once:
             while end < len(shown) and shown[end] == shown[end - 1]:
                 end += 1
