@@ -221,7 +221,9 @@ class _Database:
         if scratch is None:
             scratch = self._local.scratch = hyperscan.Scratch(self._database)
         add = numbers.add
-        self._database.scan(text, match_event_handler=lambda number, *_: add(number), scratch=scratch)
+        self._database.scan(
+            text, match_event_handler=lambda number, _from, _to, _flags, _context: add(number), scratch=scratch
+        )
 
 
 class _Scanner:
