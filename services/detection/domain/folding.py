@@ -199,9 +199,9 @@ def fold_with_offsets(text: str) -> tuple[str, array[int]]:
     return "".join(pieces), offsets
 
 
-_BETWEEN_LETTERS = re.compile(
-    "(?<=[A-Za-z])[\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]+(?=[A-Za-z])"
-)
+_UNSEEN = "[\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]"
+_ONE_UNSEEN = re.compile(_UNSEEN)
+_BETWEEN_LETTERS = re.compile(f"(?<=[A-Za-z]){_UNSEEN}+(?=[A-Za-z])")
 _TAGS = re.compile("[\U000e0020-\U000e007f]{4,}")
 _FLAG = "\U0001f3f4"
 # What messages that no font shows are written in: ordinary text has none, and one look for them is all it costs.
@@ -217,7 +217,8 @@ def invisible_breaks(text: str) -> list[tuple[int, int]]:
 
     Soft hyphens are none: publishers put them into every long word.
     """
-    return [match.span() for match in _BETWEEN_LETTERS.finditer(text)]
+    first = _ONE_UNSEEN.search(text)
+    return [] if first is None else [match.span() for match in _BETWEEN_LETTERS.finditer(text, first.start())]
 
 
 def bidi_controls(text: str) -> int:

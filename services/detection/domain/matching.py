@@ -2,7 +2,8 @@
 
 Hyperscan knows no groups, and asking it where matches start makes it slower and refuse patterns. So it only tells
 which patterns may match, from what they cannot match without (see prefilter.py), and the few that may are run under
-RE2, whose answer counts. Both are linear in the text: 0.5 KB against all rules takes about 50 microseconds.
+RE2, whose answer counts. Both are linear in the text: 0.6 KB against all rules takes about 70 microseconds. RE2 is
+asked for the pattern without upper bounds first (_Pattern.gate): where that is nowhere, the pattern is not either.
 
 Rules that come over the API run under RE2 alone: compiling `(\\pL{1,50}\\s\\pN{1,50}){1,20}` took Hyperscan 28 seconds
 and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern in 4 milliseconds.
@@ -221,7 +222,9 @@ class _Database:
         if scratch is None:
             scratch = self._local.scratch = hyperscan.Scratch(self._database)
         add = numbers.add
-        self._database.scan(text, match_event_handler=lambda number, *_: add(number), scratch=scratch)
+        self._database.scan(
+            text, match_event_handler=lambda number, _from, _to, _flags, _context: add(number), scratch=scratch
+        )
 
 
 class _Scanner:

@@ -2,7 +2,7 @@
 
 Compiling our patterns themselves took Hyperscan 27 seconds, most of it for bounded gaps and optional words. Of
 `(ignore|forget)\\s+(all\\s+)?previous\\s+instructions?` only `(ignore|forget) & previous & instruction` is asked for
-here: all rules compile in 1.6 seconds of CPU time, and a few texts too many pass; RE2 then decides. The idea is
+here: all rules compile in 4 seconds of CPU time, and a few texts too many pass; RE2 then decides. The idea is
 FilteredRE2's; logical combinations keep it inside Hyperscan. Where a pattern demands no word, as a card number does
 not, the pattern itself is used with its upper bounds dropped.
 """
