@@ -167,15 +167,16 @@ class Detector:
         gathered.check_policies()
         return gathered.result()
 
-    def matches(self, reading: Reading, asset_id: UUID | None) -> Matches:
+    def matches(self, reading: Reading, asset_id: UUID | None, direction: Direction | None = None) -> Matches:
         """The pattern rules that match a reading, with where; notes on it the signs of encodings.
 
-        Rules for certain assets are not even looked at for others, whom they would cost time.
+        Rules for certain assets, or for texts that go another way, are not even looked at for others, whom they would
+        cost time.
         """
-        found, reading.signs = self._shipped.scan(reading.data, reading.view)
+        found, reading.signs = self._shipped.scan(reading.data, reading.view, direction)
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
         for own in (self._own, *self._own_of.get(asset_id, ())):
-            found += own.scan(reading.data, reading.view)[0]
+            found += own.scan(reading.data, reading.view, direction)[0]
         return found
 
     def finding(self, rule: Rule, evidence: Evidence, score: float, label: str = "") -> Finding:
@@ -282,7 +283,7 @@ class _Gathering:
         first: Reading | None = None
         for reading in readings(segment.text, self._detector.signs):
             first = first or reading
-            found = self._detector.matches(reading, self._interaction.asset_id)
+            found = self._detector.matches(reading, self._interaction.asset_id, segment.direction)
             values = values_of(found, reading)
             if reading.view is View.RAW:
                 self._known[reading.text] = merge(span for _, spans in values for span in spans)

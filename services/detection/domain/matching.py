@@ -25,6 +25,7 @@ import re2
 
 from services.detection.domain import decoding, prefilter
 from services.detection.domain.rules import DATA_KINDS, RegexDetection, Rule, View, compile_pattern, patterns_of
+from shared.contracts.detection import Direction
 
 _MAX_MATCHES = 50
 """Matches of one rule that are looked at in one text: more say nothing new."""
@@ -124,6 +125,10 @@ class _Compiled:
     any: tuple[_Pattern, ...]
     all: tuple[_Pattern, ...]
     unless: tuple[_Pattern, ...]
+
+    def applies(self, direction: Direction | None) -> bool:
+        rule = self.rule
+        return direction is None or direction in rule.scope.directions or rule.kind in DATA_KINDS
 
     def spans(self, text: bytes, touched: Touched | None) -> list[Span]:
         """Matches in `text`, none when another condition fails. `touched` is Hyperscan's word, None without it."""
@@ -335,12 +340,20 @@ class PatternSet:
                 View.RAW: _Scanner(signs + expressions[View.RAW], kept),
             }
 
-    def scan(self, text: bytes, view: View) -> tuple[list[tuple[Rule, list[Span]]], frozenset[str]]:
-        """The rules that match a text, with where, and the signs of encodings in it (raw view under Hyperscan only)."""
+    def scan(
+        self, text: bytes, view: View, direction: Direction | None = None
+    ) -> tuple[list[tuple[Rule, list[Span]]], frozenset[str]]:
+        """The rules that match a text, with where, and the signs of encodings in it (raw view under Hyperscan only).
+
+        Args:
+            direction: which way the text goes. Rules for other ways are left out, but for secrets and personal data,
+                which are masked whichever way they go. None looks at every rule.
+        """
         if not self._rules[view]:
             return [], _NO_SIGNS
         if not self._multi:
-            return [(one.rule, spans) for one in self._rules[view] if (spans := one.spans(text, None))], _NO_SIGNS
+            asked = (one for one in self._rules[view] if one.applies(direction))
+            return [(one.rule, spans) for one in asked if (spans := one.spans(text, None))], _NO_SIGNS
         touched: dict[int, list[tuple[int, int]]] = {}
         # Keys and tables can be longer than a stretch, so raw text is looked at as a whole.
         for start, end in _stretches(text) if view is View.TEXT else [(0, len(text))]:
@@ -354,7 +367,8 @@ class PatternSet:
             return [], _NO_SIGNS
         by_number = self._by_number[view]
         candidates = {id(one): one for number in touched if (one := by_number.get(number)) is not None}
-        results = [(one.rule, spans) for one in candidates.values() if (spans := one.spans(text, touched))]
+        asked = (one for one in candidates.values() if one.applies(direction))
+        results = [(one.rule, spans) for one in asked if (spans := one.spans(text, touched))]
         return results, _signs(touched) if view is View.RAW else _NO_SIGNS
 
     def signs(self, text: str) -> frozenset[str]:
