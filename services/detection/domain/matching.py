@@ -232,6 +232,35 @@ class _Database:
         )
 
 
+class _Wordings:
+    """Expressions by the words they need; what several need is looked for once."""
+
+    def __init__(self) -> None:
+        self._conditions: list[tuple[int, prefilter.Condition]] = []
+
+    def add(self, number: int, condition: prefilter.Condition) -> None:
+        self._conditions.append((number, condition))
+
+    def compiled(self, last: int, kept: Kept | None) -> _Database | None:
+        """One database for all of them; `last` is the highest number that is taken."""
+        single = hyperscan.HS_FLAG_SINGLEMATCH
+        listed: list[tuple[int, str, int]] = []
+        words: dict[frozenset[str], int] = {}
+        for number, condition in self._conditions:
+            if isinstance(condition, prefilter.Words):
+                alternatives = _alternatives(condition.any)
+                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
+                continue
+            for wanted in prefilter.words_of(condition):
+                if wanted not in words:
+                    words[wanted] = last = last + 1
+                    alternatives = _alternatives(wanted)
+                    flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
+                    listed.append((last, alternatives, flags))
+            listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
+        return _Database(listed, kept) if listed else None
+
+
 class _Scanner:
     """Which expressions a text touches: by the words they need, and those that need none by themselves."""
 
@@ -241,9 +270,8 @@ class _Scanner:
         # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
         # encodings, what cares for case, and what does not.
         direct: dict[str, list[tuple[int, str, int]]] = {}
-        listed: list[tuple[int, str, int]] = []
-        words: dict[frozenset[str], int] = {}
-        next_word = max((number for number, _, _ in expressions), default=0) + 1
+        # What only a text beyond ASCII can match, eleven languages' rules among it, is apart too: half of the words.
+        near, far = _Wordings(), _Wordings()
         for number, pattern, sensitive in expressions:
             condition = None if sensitive else prefilter.condition_of(pattern)
             if condition is None or not prefilter.worthwhile(condition, pattern):
@@ -252,21 +280,11 @@ class _Scanner:
                 kind = "signs" if number < len(_SIGNS) else "caseless" if caseless else "cased"
                 direct.setdefault(kind, []).append((number, prefilter.relaxed(pattern), flags))
                 continue
-            condition = prefilter.lightened(condition)
-            if isinstance(condition, prefilter.Words):
-                alternatives = _alternatives(condition.any)
-                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
-                continue
-            for wanted in prefilter.words_of(condition):
-                if wanted not in words:
-                    words[wanted] = next_word
-                    alternatives = _alternatives(wanted)
-                    flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
-                    listed.append((next_word, alternatives, flags))
-                    next_word += 1
-            listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
+            wordings = far if prefilter.beyond_ascii(condition) else near
+            wordings.add(number, prefilter.lightened(condition))
+        last = max((number for number, _, _ in expressions), default=0)
         self._direct = [_Database(one, kept) for one in direct.values()]
-        self._words = _Database(listed, kept) if listed else None
+        self._near, self._far = near.compiled(last, kept), far.compiled(last, kept)
 
     def touched(self, text: bytes) -> set[int]:
         """Numbers of the expressions that may match: all that do, and a few more."""
@@ -275,8 +293,11 @@ class _Scanner:
             return numbers
         for database in self._direct:
             database.scan(text, numbers)
-        if self._words is not None:
-            self._words.scan(prefilter.spaced(text), numbers)
+        spaced = prefilter.spaced(text)
+        if self._near is not None:
+            self._near.scan(spaced, numbers)
+        if self._far is not None and not text.isascii():
+            self._far.scan(spaced, numbers)
         return numbers
 
 

@@ -315,6 +315,14 @@ def unbounded(pattern: str, keep_up_to: int = 3) -> str:
     return _BOUND.sub(bound, pattern)
 
 
+def beyond_ascii(condition: Condition) -> bool:
+    """Whether no ASCII text can satisfy it."""
+    if isinstance(condition, Words):
+        return not any(word.isascii() for word in condition.any)
+    parts = (beyond_ascii(part) for part in condition.parts)
+    return any(parts) if isinstance(condition, All) else all(parts)
+
+
 def words_of(condition: Condition) -> Iterable[frozenset[str]]:
     """Every set of words in a condition."""
     if isinstance(condition, Words):
