@@ -8,6 +8,7 @@ not valid is counted and dropped. The team's name is percent-encoded where a sub
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID, uuid5
@@ -61,7 +62,8 @@ async def sort_in(message: Message, created: str, memory: Live, publisher: Publi
         except DomainError as error:
             _refuse(team, "invalid", error.detail)
     wanted = {one.asset_id for one, _ in read if one.asset_id is not None}
-    await memory.expect(caller, wanted)
+    # Messages queue behind one that waits, so each waits until it is old enough, and none for another's wait.
+    await memory.expect(caller, wanted, age_seconds=max(0.0, time.time() - message.published_at))
     hidden = {asset_id for asset_id in wanted if not await memory.visible(caller, asset_id)}
     items: list[Item] = []
     for one, place in read:

@@ -204,7 +204,8 @@ class StreamWorker:
         items = [one for one in (self._news_of(unit, item) for item in parcel.items) if one is not None]
         interactions = [item.interaction for item in items]
         await self._states.load(interactions)
-        await inspections.prepare(interactions, parcel.caller, self._memory)
+        age = max(0.0, time.time() - parcel.at)
+        await inspections.prepare(interactions, parcel.caller, self._memory, age_seconds=age)
         keys = effects.keys.setdefault(unit, [])
         for number, item in enumerate(items):
             await self._inspect(unit, item, parcel, effects, keys)

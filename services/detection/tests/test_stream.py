@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import nats
 import nats.errors
@@ -81,6 +82,19 @@ async def test_what_is_no_inspection_is_dropped_and_the_rest_goes_on(streaming: 
         await publish(nats_server, "telemetry.in.shop", *bad, an_input(ATTACK, session_id="s"))
         await handled(streaming)
     assert [alert.session_id for alert in await alerts(streaming)] == ["s"]
+
+
+async def test_an_asset_of_a_moment_ago_is_waited_for_and_unknown_ones_do_not_add_up(
+    postgres: TestServer, nats_server: Nats
+) -> None:
+    async with on_a_stream(postgres, nats_server, asset_wait_seconds=4) as detection, working(detection):
+        unknown = [an_input(ATTACK, session_id="unknown", asset_id=str(uuid4())) for _ in range(30)]
+        early = an_input(ATTACK, session_id="early", asset_id=str(ASSET))
+        await publish(nats_server, "telemetry.in.shop", early, *unknown)
+        await detection.deliver(an_asset_registered())
+        # One after another, the unknown ones would take two minutes.
+        await handled(detection, 60)
+        assert [(alert.session_id, alert.asset_id) for alert in await alerts(detection)] == [("early", ASSET)]
 
 
 async def test_the_user_of_programs_may_do_nothing_else(nats_server: Nats) -> None:
