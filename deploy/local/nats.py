@@ -6,9 +6,10 @@ event must survive the loss of power. The server is asked for its effective conf
 Each service is a user with a key of its own. It may publish below `ev.<itself>.` only, so the subject of an event
 proves its origin, and it may read every domain stream but change, purge or delete none; streams are made by `admin`.
 
-Telemetry is no domain event and has a stream of its own: what applications tell, for detection alone, which also
-removes what it has handled. The user `telemetry` may publish to it below `telemetry.in.`, and nothing else; on a server
-of one's own, a program gets a user that may publish on its team's subject.
+Telemetry is no domain event and has streams of its own, for detection alone, which also removes what it has handled:
+one of what programs publish, and one of what is to be inspected. They are bounded apart, since what is in the first
+only leaves it through the second. The user `telemetry` may publish to the first, below `telemetry.in.`, and nothing
+else; on a server of one's own, a program gets a user that may publish on its team's subject.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ TELEMETRY = "telemetry"
 USERS = (*SERVICES, "gateway", TELEMETRY)
 STREAMS = tuple(name.upper() for name in SERVICES)
 TELEMETRY_STREAM = TELEMETRY.upper()
+TELEMETRY_IN_STREAM = f"{TELEMETRY_STREAM}_IN"
 TELEMETRY_HOURS = 24
 TELEMETRY_BYTES = 512 * 1024 * 1024
+TELEMETRY_IN_BYTES = 256 * 1024 * 1024
 
 
 class Nats:
@@ -204,8 +207,9 @@ def permissions(name: str) -> dict[str, list[str]]:
     publish = [f"ev.{name}.>", f"_INBOX_{name}.>", "$JS.API.STREAM.INFO.*"]
     streams = STREAMS
     if name == "detection":
-        publish += [f"{TELEMETRY}.detection.*", f"$JS.API.STREAM.PURGE.{TELEMETRY_STREAM}"]
-        streams = (*STREAMS, TELEMETRY_STREAM)
+        publish += [f"{TELEMETRY}.detection.*"]
+        publish += [f"$JS.API.STREAM.PURGE.{stream}" for stream in (TELEMETRY_STREAM, TELEMETRY_IN_STREAM)]
+        streams = (*STREAMS, TELEMETRY_STREAM, TELEMETRY_IN_STREAM)
     for stream in streams:
         publish += [
             f"$JS.API.CONSUMER.CREATE.{stream}",
@@ -256,23 +260,35 @@ def stream_config(name: str, *, replicas: int = 1) -> StreamConfig:
     )
 
 
-def telemetry_config(*, replicas: int = 1) -> StreamConfig:
-    """The stream of telemetry. It holds raw content, so for a day at most, and less where detection has handled it."""
-    return StreamConfig(
-        name=TELEMETRY_STREAM,
-        description="What applications tell of their models, until detection has looked at it",
-        subjects=[f"{TELEMETRY}.detection.*", f"{TELEMETRY}.in.*"],
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        discard=DiscardPolicy.NEW,  # full, it pushes back; what was taken in is not thrown away unread
-        max_age=TELEMETRY_HOURS * 3600,
-        max_bytes=TELEMETRY_BYTES,
-        duplicate_window=120.0,
-        deny_delete=True,
-        deny_purge=False,
-        allow_direct=False,
-        compression=StoreCompression.S2,
-        num_replicas=replicas,
+def telemetry_configs(*, replicas: int = 1) -> tuple[StreamConfig, StreamConfig]:
+    """The streams of telemetry. They hold raw content, so for a day at most, and less where detection has handled it.
+
+    In the order in which they are made: the subjects of the second were once the first's.
+    """
+
+    def config(name: str, description: str, subject: str, max_bytes: int) -> StreamConfig:
+        return StreamConfig(
+            name=name,
+            description=description,
+            subjects=[subject],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,  # full, it pushes back; what was taken in is not thrown away unread
+            max_age=TELEMETRY_HOURS * 3600,
+            max_bytes=max_bytes,
+            duplicate_window=120.0,
+            deny_delete=True,
+            deny_purge=False,
+            allow_direct=False,
+            compression=StoreCompression.S2,
+            num_replicas=replicas,
+        )
+
+    told = "What applications tell of their models, until detection has looked at it"
+    published = "What programs publish of their models, until detection has sorted it"
+    return (
+        config(TELEMETRY_STREAM, told, f"{TELEMETRY}.detection.*", TELEMETRY_BYTES),
+        config(TELEMETRY_IN_STREAM, published, f"{TELEMETRY}.in.*", TELEMETRY_IN_BYTES),
     )
 
 
@@ -286,7 +302,7 @@ async def create_streams(url: str, seed_file: Path, *, replicas: int = 1) -> Non
     try:
         stream_api = connection.jetstream(timeout=10)
         domain = [stream_config(service, replicas=replicas) for service in SERVICES]
-        for wanted in (*domain, telemetry_config(replicas=replicas)):
+        for wanted in (*domain, *telemetry_configs(replicas=replicas)):
             assert wanted.name is not None
             try:
                 found = (await stream_api.stream_info(wanted.name)).config

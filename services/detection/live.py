@@ -252,27 +252,33 @@ class Live:
         for subject, total in found.items():
             self.sessions.learn(subject, total)
 
-    async def expect(self, caller: Caller, asset_ids: Collection[UUID]) -> None:
+    async def expect(self, caller: Caller, asset_ids: Collection[UUID], *, age_seconds: float = 0.0) -> None:
         """Give assets that were registered a moment ago the time to become known here.
 
         Inventory answers a registration before its event arrives here, some tens of milliseconds later, and an
         application goes on at once. An asset of another team takes as long as one that does not exist. What was waited
         for in vain is not waited for again within WAIT_AGAIN_SECONDS, so that a wrong id in a busy place costs little.
         Nor is it while EXPECTING_AT_MOST others wait: ever new ids would otherwise keep the database from everybody.
+
+        Args:
+            age_seconds: how long ago they were named; that much of the wait is over. Who reads one message after
+                another would otherwise wait for each in turn.
         """
         unsure = {one for one in asset_ids if not self._known_to(caller, one)}
         if not unsure:
             return
         now = time.monotonic()
+        left = self._asset_wait_seconds - age_seconds
+        until = now + left
         waiting = {one for one in unsure if now - self._waited_for.get(one, -math.inf) > WAIT_AGAIN_SECONDS}
-        if self._expecting >= EXPECTING_AT_MOST or not waiting:
+        if self._expecting >= EXPECTING_AT_MOST or not waiting or left <= 0:
             await self._look_for(caller, unsure)
             return
         self._expecting += 1
         try:
             pauses = chain(EXPECT_SECONDS, repeat(EXPECT_SECONDS[-1]))
             while (unsure := await self._look_for(caller, unsure)) & waiting:
-                left = now + self._asset_wait_seconds - time.monotonic()
+                left = until - time.monotonic()
                 if left <= 0:
                     break
                 await asyncio.sleep(min(next(pauses), left))

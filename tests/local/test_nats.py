@@ -16,7 +16,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from deploy.local.nats import ADMIN, STREAMS, Nats, create_streams, stream_config
+from deploy.local.nats import ADMIN, STREAMS, Nats, create_streams, stream_config, telemetry_configs
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,36 @@ async def test_a_service_is_refused_what_is_not_its_own(
         await attempt(client)
         await client.flush()
         assert "permissions violation" in (await asyncio.wait_for(refused.get(), 5)).lower()
+
+
+def test_what_programs_publish_gets_a_stream_of_its_own_where_it_had_none(tmp_path: Path) -> None:
+    async def share(server: Nats) -> None:
+        async with connected(server, ADMIN) as (client, _):
+            [shared, _own] = telemetry_configs()
+            shared.subjects = ["telemetry.detection.*", "telemetry.in.*"]
+            await client.jetstream().add_stream(shared)
+
+    async def published(server: Nats) -> str:
+        await create_streams(server.url, server.seed_file(ADMIN))
+        async with connected(server, "telemetry") as (client, _):
+            return (await client.jetstream().publish("telemetry.in.shop", b"{}")).stream
+
+    async def bounds(server: Nats) -> list[tuple[str | None, list[str] | None, bool]]:
+        async with connected(server, ADMIN) as (client, _):
+            configs = [(await client.jetstream().stream_info(name)).config for name in ("TELEMETRY", "TELEMETRY_IN")]
+            return [(one.discard, one.subjects, (one.max_bytes or 0) > 0) for one in configs]
+
+    server = Nats(tmp_path)
+    server.start(streams=False)
+    try:
+        asyncio.run(share(server))
+        assert asyncio.run(published(server)) == "TELEMETRY_IN"
+        assert asyncio.run(bounds(server)) == [
+            ("new", ["telemetry.detection.*"], True),
+            ("new", ["telemetry.in.*"], True),
+        ]
+    finally:
+        server.stop()
 
 
 def test_acknowledged_events_survive_a_kill_and_streams_are_brought_to_their_configuration(tmp_path: Path) -> None:

@@ -106,9 +106,16 @@ def check_names_whose(caller: Caller, asset_id: UUID | None) -> None:
         raise Invalid("your key is bound to several teams: name the asset", field="/asset_id")
 
 
-async def prepare(interactions: Sequence[Interaction], caller: Caller, memory: Live) -> None:
-    """Fetch what these need and this replica does not have, in one go: recent assets, and sums of sessions."""
-    await memory.expect(caller, {one.asset_id for one in interactions if one.asset_id is not None})
+async def prepare(
+    interactions: Sequence[Interaction], caller: Caller, memory: Live, *, age_seconds: float = 0.0
+) -> None:
+    """Fetch what these need and this replica does not have, in one go: recent assets, and sums of sessions.
+
+    Args:
+        age_seconds: how long ago they came in; assets that are new are waited for that much less.
+    """
+    wanted = {one.asset_id for one in interactions if one.asset_id is not None}
+    await memory.expect(caller, wanted, age_seconds=age_seconds)
     await memory.know([subject for one in interactions for subject in _counted(one)])
     if memory.states.tracker is not None:
         await load_or_go_on(memory.states, interactions)

@@ -36,6 +36,10 @@ _MEMBERS = """
 Read = Callable[[frozenset[int]], Coroutine[Any, Any, None]]
 
 
+class Fenced(RuntimeError):
+    """Another process moved the position of a unit that we took for ours."""
+
+
 class Ownership:
     """Takes part in reading the stream."""
 

@@ -19,6 +19,8 @@ from shared.auth import Caller
 from shared.contracts.detection import Direction
 
 STREAM = "TELEMETRY"
+IN_STREAM = "TELEMETRY_IN"
+"""What others publish. It has bounds of its own, since it is emptied into the other one."""
 PARTITIONS = 16
 INTAKE = PARTITIONS
 """The unit of work beside the partitions: sorting what others publish into them."""

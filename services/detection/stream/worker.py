@@ -1,8 +1,9 @@
-"""Reads the units of the stream that this process owns, inspects what is in them, and stores what came of it.
+"""Reads the partitions that this process owns, inspects what is in them, and stores what came of it.
 
 One loop for all of them: what waits is taken together, inspected in each unit's order, and stored in one transaction:
 the positions, the keys of what was handled, the sessions' states and the alerts. So a crash anywhere repeats nothing
 and loses nothing; what was inspected and not stored is read again by whoever owns the unit next.
+Sorting what others publish is a task beside it (`intake`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from services.detection.domain.assets import NoSuchAsset
 from services.detection.domain.interaction import Interaction
 from services.detection.live import Live
 from services.detection.store import stream as store
-from services.detection.stream import intake, wire
-from services.detection.stream.ownership import Ownership
+from services.detection.stream import wire
+from services.detection.stream.intake import Intake
+from services.detection.stream.ownership import Fenced, Ownership
 from services.detection.stream.publisher import Publisher
 from services.detection.stream.sessions import SAVE_SECONDS, SessionStates, digest_of
 from services.detection.stream.wire import INTAKE, STREAM, Item, Parcel, subject_of
@@ -54,10 +56,6 @@ STREAM_ITEMS = prometheus_client.Counter(
 STREAM_LAG = prometheus_client.Gauge(
     "colonnade_detection_stream_lag_seconds", "Age of the newest message of telemetry when it was handled."
 )
-
-
-class Fenced(RuntimeError):
-    """Another process moved the position of a unit that we took for ours."""
 
 
 @dataclass(slots=True)
@@ -99,12 +97,11 @@ class StreamWorker:
     def __init__(self, runtime: Runtime, memory: Live, publisher: Publisher) -> None:
         self._runtime = runtime
         self._memory = memory
-        self._publisher = publisher
         self.ownership = Ownership(runtime.db)
         self._seen: dict[int, Seen] = {}
         self._positions: dict[int, int] = {}
         self._purged: dict[int, int] = {}
-        self._created = ""
+        self._intake = Intake(runtime, memory, publisher)
 
     @property
     def _states(self) -> SessionStates:
@@ -118,17 +115,20 @@ class StreamWorker:
             self._states.own(())
 
     async def _read(self, units: frozenset[int]) -> None:
-        await self._take_over(units)
+        partitions = units - {INTAKE}
+        await self._take_over(partitions)
         queue: asyncio.Queue[tuple[int, list[Message]]] = asyncio.Queue(maxsize=len(units))
         async with AsyncExitStack() as stack:
             feeds = []
-            for unit in sorted(units):
+            for unit in sorted(partitions):
                 wanted = {STREAM: (self._positions[unit], [subject_of(unit)])}
                 feed = Feed(self._runtime.bus, wanted, window=MESSAGES_AHEAD)
-                feeds.append(self._pump(unit, await stack.enter_async_context(feed), queue))
-            tasks = [asyncio.create_task(pump) for pump in feeds]
+                feeds.append((unit, await stack.enter_async_context(feed)))
+            tasks = [asyncio.create_task(self._pump(unit, feed, queue)) for unit, feed in feeds]
             tasks.append(asyncio.create_task(self._work(queue)))
             tasks.append(asyncio.create_task(self._purge_handled()))
+            if INTAKE in units:
+                tasks.append(asyncio.create_task(self._intake.run()))
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -142,7 +142,6 @@ class StreamWorker:
             info = await self._runtime.bus.jetstream(f"STREAM.INFO.{STREAM}")
         except StreamError as error:
             raise Unavailable(f"there is no stream of telemetry: {error}") from error
-        self._created = info["created"]
         created = datetime.fromisoformat(info["created"])
         async with self._runtime.db.begin() as tx:
             self._positions = await store.cursors(tx, units, created)
@@ -152,7 +151,7 @@ class StreamWorker:
             self._seen[unit].stored(chunk, keys)
         # Whoever owned them before may have been killed between the two.
         self._purged = {}
-        self._states.own(units - {INTAKE})
+        self._states.own(units)
 
     @staticmethod
     async def _pump(unit: int, feed: Feed, queue: asyncio.Queue[tuple[int, list[Message]]]) -> None:
@@ -192,8 +191,6 @@ class StreamWorker:
 
     async def _handle(self, unit: int, message: Message, effects: Effects) -> int:
         """Inspect what a message holds; how many items it had."""
-        if unit == INTAKE:
-            return await intake.sort_in(message, self._created, self._memory, self._publisher)
         try:
             parcel = wire.decode(message.payload)
         except wire.Malformed as error:
@@ -204,7 +201,8 @@ class StreamWorker:
         items = [one for one in (self._news_of(unit, item) for item in parcel.items) if one is not None]
         interactions = [item.interaction for item in items]
         await self._states.load(interactions)
-        await inspections.prepare(interactions, parcel.caller, self._memory)
+        age = max(0.0, time.time() - parcel.at)
+        await inspections.prepare(interactions, parcel.caller, self._memory, age_seconds=age)
         keys = effects.keys.setdefault(unit, [])
         for number, item in enumerate(items):
             await self._inspect(unit, item, parcel, effects, keys)

@@ -11,12 +11,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import nats
 import sqlalchemy as sa
+from nats.js import JetStreamContext
 
-from deploy.local.nats import Nats
+from deploy.local.nats import ADMIN, Nats, create_streams
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
 from services.detection.store.tables import alert_table, session_state_table
+from services.detection.stream.wire import IN_STREAM, STREAM
 from services.detection.stream.worker import StreamWorker
 from shared.leader import end
 from shared.testing import Harness, TestServer, eventually, harness
@@ -28,7 +31,8 @@ async def on_a_stream(postgres: TestServer, nats_server: Nats, **settings: Any) 
     connection = {"nats_url": nats_server.url, "nats_seed_file": nats_server.seed_file("detection")}
     async with harness(SERVICE, DetectionSettings, postgres, **(connection | settings)) as made:
         await made.runtime.bus.open()
-        await made.runtime.bus.jetstream("STREAM.PURGE.TELEMETRY", {})
+        for stream in (IN_STREAM, STREAM):
+            await made.runtime.bus.jetstream(f"STREAM.PURGE.{stream}", {})
         yield made
 
 
@@ -44,12 +48,30 @@ async def working(detection: Harness) -> AsyncIterator[StreamWorker]:
 
 
 async def handled(detection: Harness, timeout_seconds: float = 60.0) -> None:
-    """Until all that was published so far has been handled: it leaves the stream then."""
+    """Until all that was published so far has been handled: it leaves the streams then."""
 
     async def empty() -> bool:
-        return int((await detection.runtime.bus.jetstream("STREAM.INFO.TELEMETRY"))["state"]["messages"]) == 0
+        # In this order: a message is in the second before it leaves the first.
+        return not await waiting(detection, IN_STREAM) and not await waiting(detection, STREAM)
 
     await eventually(empty, timeout_seconds)
+
+
+@asynccontextmanager
+async def administration(nats_server: Nats) -> AsyncIterator[JetStreamContext]:
+    """The streams' administrator; afterwards all of them are as they were."""
+    seed_file = nats_server.seed_file(ADMIN)
+    connection = await nats.connect(nats_server.url, nkeys_seed=str(seed_file))
+    try:
+        yield connection.jetstream()
+    finally:
+        await connection.close()
+        await create_streams(nats_server.url, seed_file)
+
+
+async def waiting(detection: Harness, stream: str) -> int:
+    """How many messages a stream holds."""
+    return int((await detection.runtime.bus.jetstream(f"STREAM.INFO.{stream}"))["state"]["messages"])
 
 
 async def alerts(detection: Harness, **filters: Any) -> list[Any]:

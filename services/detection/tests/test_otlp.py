@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from deploy.local.nats import Nats
-from services.detection.otlp import RECORDS_A_REQUEST
+from services.detection.otlp import GZIP_MEMBERS, JSON_MARKS, RECORDS_A_REQUEST, MalformedTelemetry, gunzip
 from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, an_asset_registered
 from services.detection.tests.otlp import PROTOBUF, chat, ids, logs, message, trace_id_of, traces
 from services.detection.tests.streams import alerts, handled, interactions, on_a_stream, working
@@ -242,6 +242,46 @@ async def test_more_records_than_a_request_may_hold_are_told_before_they_take_me
     assert answer.status_code == 413
     assert str(RECORDS_A_REQUEST) in Status.FromString(answer.content).message
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+def test_a_body_of_some_gzip_members_is_read_and_one_of_many_is_not() -> None:
+    halves = [gzip.compress(ONE[:9]), gzip.compress(ONE[9:])]
+    nothing = gzip.compress(b"")
+    assert gunzip(b"".join([*halves, *[nothing] * (GZIP_MEMBERS - 2)]), 1_000_000) == ONE
+    for body in (b"".join([*halves, *[nothing] * (GZIP_MEMBERS - 1)]), nothing * 400_000):
+        with pytest.raises(MalformedTelemetry, match="16 members"):
+            gunzip(body, 1_000_000)
+    with pytest.raises(MalformedTelemetry, match="not gzip"):
+        gunzip(halves[0] + b"rest", 1_000_000)
+
+
+@pytest.mark.parametrize("piece", [b"{}", b"[]", b'{"a":0}', b'"ab"', b"0.5"])
+async def test_more_values_of_json_than_a_request_may_hold_are_refused_before_they_take_memory(
+    detection: Harness, piece: bytes
+) -> None:
+    one = b"," + piece
+    body = b'{"resourceSpans":[{}%s]}' % (one * (8_000_000 // len(one)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = await export(detection, body, headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (413, 3)
+    assert str(JSON_MARKS) in answer.json()["message"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+async def test_a_large_batch_in_json_is_within_the_limit(streaming: Harness) -> None:
+    attributes = {f"app.attribute.{number}": "value" for number in range(15)}
+    [holder] = json.loads(json_of(attributes))["resourceSpans"]
+    [scope] = holder["scopeSpans"]
+    scope["spans"] *= 8_000
+    [told] = json.loads(json_of(chat(("user", ATTACK), session="s"), "t/2"))["resourceSpans"][0]["scopeSpans"][0][
+        "spans"
+    ]
+    scope["spans"].append(told)
+    body = gzip.compress(json.dumps({"resourceSpans": [holder]}, separators=(",", ":")).encode(), 1)
+    answer = await export(streaming, body, headers=JSON | {"Content-Encoding": "gzip"})
+    assert answer.status_code == 200, answer.text
+    await handled(streaming)
+    assert [alert.session_id for alert in await alerts(streaming)] == ["s"]
 
 
 async def test_half_characters_deep_values_and_long_lines_do_not_hide_an_attack(streaming: Harness) -> None:

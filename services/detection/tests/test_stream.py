@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import nats
 import nats.errors
@@ -19,11 +21,11 @@ from services.detection.domain.detector import Detector, Inspected
 from services.detection.domain.interaction import Interaction
 from services.detection.domain.rules import Response
 from services.detection.domain.verdict import Evidence, Finding
-from services.detection.stream.wire import partition_of
+from services.detection.stream.wire import IN_STREAM, STREAM, partition_of
 from services.detection.tests.conftest import memory_of
 from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, an_asset_registered, an_input
 from services.detection.tests.otlp import PROTOBUF, chat, traces
-from services.detection.tests.streams import alerts, handled, interactions, on_a_stream, working
+from services.detection.tests.streams import administration, alerts, handled, interactions, on_a_stream, working
 from shared.contracts.detection import FindingKind, Severity
 from shared.contracts.incidents import IncidentCategory
 from shared.testing import Harness, TestServer, eventually
@@ -38,15 +40,18 @@ async def streaming(postgres: TestServer, nats_server: Nats) -> AsyncIterator[Ha
 # -- NATS --------------------------------------------------------------------------------------------------------------
 
 
-async def publish(nats_server: Nats, subject: str, *bodies: Any) -> None:
-    """As a program does that has the key of the user `telemetry`."""
+async def publish(nats_server: Nats, subject: str, *bodies: Any) -> int:
+    """As a program does that has the key of the user `telemetry`; how many were taken before one was refused."""
     seed = str(nats_server.seed_file("telemetry"))
     connection = await nats.connect(nats_server.url, nkeys_seed=seed, inbox_prefix=b"_INBOX_telemetry")
     try:
-        for body in bodies:
+        for taken, body in enumerate(bodies):
             payload = body if isinstance(body, bytes) else orjson.dumps(body)
-            answer = await connection.request(subject, payload, timeout=5)
-            assert orjson.loads(answer.data)["stream"] == "TELEMETRY"
+            answer = orjson.loads((await connection.request(subject, payload, timeout=5)).data)
+            if "error" in answer:
+                return taken
+            assert answer["stream"] == IN_STREAM
+        return len(bodies)
     finally:
         await connection.close()
 
@@ -83,6 +88,63 @@ async def test_what_is_no_inspection_is_dropped_and_the_rest_goes_on(streaming: 
     assert [alert.session_id for alert in await alerts(streaming)] == ["s"]
 
 
+async def test_an_asset_of_a_moment_ago_is_waited_for_and_unknown_ones_do_not_add_up(
+    postgres: TestServer, nats_server: Nats
+) -> None:
+    async with on_a_stream(postgres, nats_server, asset_wait_seconds=4) as detection, working(detection):
+        unknown = [an_input(ATTACK, session_id="unknown", asset_id=str(uuid4())) for _ in range(30)]
+        early = an_input(ATTACK, session_id="early", asset_id=str(ASSET))
+        await publish(nats_server, "telemetry.in.shop", early, *unknown)
+        await detection.deliver(an_asset_registered())
+        # One after another, the unknown ones would take two minutes.
+        await handled(detection, 60)
+        assert [(alert.session_id, alert.asset_id) for alert in await alerts(detection)] == [("early", ASSET)]
+
+
+async def test_full_streams_are_worked_off(streaming: Harness, nats_server: Nats) -> None:
+    async with administration(nats_server) as streams:
+        for stream in (STREAM, IN_STREAM):
+            config = (await streams.stream_info(stream)).config
+            config.max_bytes, config.compression = 20_000, None
+            await streams.update_stream(config)
+        bodies = [an_input(f"{ATTACK} {os.urandom(500).hex()}", session_id=f"nats{number}") for number in range(100)]
+        taken = await publish(nats_server, "telemetry.in.shop", *bodies)
+        assert 10 < taken < 100
+        told = 0
+        while await tell(streaming, f"t/{told}", f"otlp{told}", f"{ATTACK} {os.urandom(500).hex()}") == 200:
+            told += 1
+        assert 10 < told < 100
+        async with working(streaming):
+            await handled(streaming)
+        wanted = {f"nats{number}" for number in range(taken)} | {f"otlp{number}" for number in range(told)}
+        assert {alert.session_id for alert in await alerts(streaming)} == wanted
+        assert {alert.count for alert in await alerts(streaming)} == {1}
+
+
+async def test_what_cannot_be_sorted_keeps_nothing_else_from_being_inspected(
+    streaming: Harness, nats_server: Nats
+) -> None:
+    async def told() -> set[str | None]:
+        return {alert.session_id for alert in await alerts(streaming)}
+
+    async def inspected(*sessions: str) -> None:
+        async def so() -> bool:
+            return await told() == set(sessions)
+
+        await eventually(so, 30)
+
+    async with administration(nats_server) as streams, working(streaming):
+        await publish(nats_server, "telemetry.in.shop", an_input(ATTACK, session_id="before"))
+        await inspected("before")
+        config = (await streams.stream_info(IN_STREAM)).config
+        await streams.delete_stream(IN_STREAM)
+        assert await tell(streaming, "t/1", "meanwhile", ATTACK) == 200
+        await inspected("before", "meanwhile")
+        await streams.add_stream(config)
+        await publish(nats_server, "telemetry.in.shop", an_input(ATTACK, session_id="after"))
+        await inspected("before", "meanwhile", "after")
+
+
 async def test_the_user_of_programs_may_do_nothing_else(nats_server: Nats) -> None:
     seed = str(nats_server.seed_file("telemetry"))
     denied: list[str] = []
@@ -94,10 +156,11 @@ async def test_the_user_of_programs_may_do_nothing_else(nats_server: Nats) -> No
         nats_server.url, nkeys_seed=seed, inbox_prefix=b"_INBOX_telemetry", error_cb=on_error
     )
     try:
-        for subject in ("telemetry.detection.0", "$JS.API.STREAM.PURGE.TELEMETRY", "ev.detection.alert.raised.v1"):
+        purges = [f"$JS.API.STREAM.PURGE.{stream}" for stream in (STREAM, IN_STREAM)]
+        for subject in ("telemetry.detection.0", "ev.detection.alert.raised.v1", *purges):
             with pytest.raises(nats.errors.TimeoutError):
                 await connection.request(subject, b"{}", timeout=0.3)
-        await eventually(lambda: len(denied) == 3)
+        await eventually(lambda: len(denied) == 4)
     finally:
         await connection.close()
 
@@ -134,10 +197,9 @@ class Counting:
         return str(tracked[0]).encode()
 
 
-async def tell(detection: Harness, name: str, session: str) -> None:
-    body = traces((name, chat(("user", HARMLESS), session=session))).SerializeToString()
-    answer = await detection.client("ingest").post("/v1/traces", content=body, headers=PROTOBUF)
-    assert answer.status_code == 200
+async def tell(detection: Harness, name: str, session: str, said: str = HARMLESS) -> int:
+    body = traces((name, chat(("user", said), session=session))).SerializeToString()
+    return (await detection.client("ingest").post("/v1/traces", content=body, headers=PROTOBUF)).status_code
 
 
 async def test_a_tracker_sees_a_session_whichever_way_it_comes_and_across_restarts(streaming: Harness) -> None:
@@ -147,7 +209,7 @@ async def test_a_tracker_sees_a_session_whichever_way_it_comes_and_across_restar
     async with working(streaming) as worker:
         await eventually(lambda: len(worker.ownership.units) == 17)
         await eventually(lambda: memory_of(streaming).states.owns(Interaction(asked["direction"], (), session_id="s")))
-        await tell(streaming, "a", "s")
+        assert await tell(streaming, "a", "s") == 200
         await handled(streaming)
         first = (await client.post("/v1/inspections", json=asked)).json()
         assert first["verdict"] == "allow"
@@ -172,7 +234,7 @@ async def test_a_tracker_sees_a_session_whichever_way_it_comes_and_across_restar
                 return await interactions(streaming) == {"s": 5}
 
             await eventually(told)
-            await tell(streaming, "b", "s")
+            assert await tell(streaming, "b", "s") == 200
             await handled(streaming)
     finally:
         sending.cancel()
@@ -180,12 +242,15 @@ async def test_a_tracker_sees_a_session_whichever_way_it_comes_and_across_restar
     assert {alert.trace_id is not None for alert in await alerts(streaming)} == {True}
 
 
-async def test_content_leaves_the_stream_when_it_is_handled(streaming: Harness) -> None:
+async def test_content_leaves_the_streams_when_it_is_handled(streaming: Harness, nats_server: Nats) -> None:
     async with working(streaming):
-        await tell(streaming, "a", "s")
+        assert await tell(streaming, "a", "s") == 200
         await handled(streaming)
-    info = await streaming.runtime.bus.jetstream("STREAM.INFO.TELEMETRY")
-    assert info["state"]["bytes"] == 0
+        await publish(nats_server, "telemetry.in.shop", an_input(HARMLESS))
+        await handled(streaming)
+    for stream in (STREAM, IN_STREAM):
+        info = await streaming.runtime.bus.jetstream(f"STREAM.INFO.{stream}")
+        assert (info["state"]["last_seq"] > 0, info["state"]["bytes"]) == (True, 0)
 
 
 async def test_all_of_a_session_goes_to_one_partition_and_teams_are_kept_apart() -> None:
