@@ -52,15 +52,36 @@ async def share(
     active = {
         UUID(key): used for (by, key, span, slot), used in totals.items() if (by, span, slot) == ("asset", "hour", hour)
     }
-    found = await _unusual(tx, rules, active, totals, baselines, hour)
-    found += await _crossed(tx, rules, active, now)
-    sightings = []
-    for one in found:
-        watched = await assets.watched(tx, one.asset_id)
-        if watched is not None and _in_scope(one.rule, watched.asset):
-            sightings.append(_sighting(one, detector, watched.asset.owner_team, now))
+    scopes = _Scopes(tx, rules)
+    found = await _unusual(tx, scopes, active, totals, baselines, hour)
+    found += await _crossed(tx, scopes, active, now)
+    sightings = [_sighting(one, detector, await scopes.owner_of(one.asset_id), now) for one in found]
     if sightings:
         await raise_alerts(tx, sightings, folding)
+
+
+class _Scopes:
+    """Which rules are for which assets; asked before anything is marked, so that a rule for one touches no other."""
+
+    def __init__(self, tx: Tx, rules: Sequence[Rule]) -> None:
+        self._tx = tx
+        self.rules = rules
+        self._assets: dict[UUID, Asset | None] = {}
+
+    async def _asset(self, asset_id: UUID) -> Asset | None:
+        if asset_id not in self._assets:
+            watched = await assets.watched(self._tx, asset_id)
+            self._assets[asset_id] = watched.asset if watched is not None else None
+        return self._assets[asset_id]
+
+    async def of(self, asset_id: UUID) -> list[Rule]:
+        """The rules that are for this asset; none for one that is not known here."""
+        asset = await self._asset(asset_id)
+        return [] if asset is None else [rule for rule in self.rules if _in_scope(rule, asset)]
+
+    async def owner_of(self, asset_id: UUID) -> str:
+        asset = await self._asset(asset_id)
+        return "" if asset is None else asset.owner_team
 
 
 def _in_scope(rule: Rule, asset: Asset) -> bool:
@@ -94,13 +115,13 @@ def _sighting(one: _Found, detector: Detector, owner_team: str, now: datetime) -
 
 async def _unusual(
     tx: Tx,
-    rules: Sequence[Rule],
+    scopes: _Scopes,
     active: Mapping[UUID, Used],
     totals: Mapping[Place, Used],
     baselines: Baselines,
     hour: int,
 ) -> list[_Found]:
-    measures = [rule.detection for rule in rules if isinstance(rule.detection, UsageDetection)]
+    measures = [rule.detection for rule in scopes.rules if isinstance(rule.detection, UsageDetection)]
     # Most hours are below the least that any rule asks for, and cost no query.
     large = [
         asset_id
@@ -118,9 +139,10 @@ async def _unusual(
         of_asset = {amount: Hours({at: used.of(amount) for at, used in hours.items()}) for amount in Amount}
         of_actors = await _actors(tx, asset_id, totals, measures, hour)
         usual = {amount: baselines[asset_id, amount][1] for amount in Amount}
-        worst = usage.unusual(rules, hour, of_asset, of_actors, usual.__getitem__)
+        worst = usage.unusual(await scopes.of(asset_id), hour, of_asset, of_actors, usual.__getitem__)
         if worst is not None and await store.alert(tx, asset_id, hour, score_of(worst.rule)):
-            actor = worst.actor.rpartition("|")[2]
+            # The key of an actor is `asset@team|name`, and names may hold anything.
+            actor = worst.actor.partition("|")[2]
             found.append(_Found(worst.rule, asset_id, actor, worst.shown))
     return found
 
@@ -174,19 +196,21 @@ async def _learn(tx: Tx, asset_ids: Sequence[UUID], baselines: Baselines, hour: 
 # -- budgets -------------------------------------------------------------------------------------------------------
 
 
-async def _crossed(tx: Tx, rules: Sequence[Rule], active: Mapping[UUID, Used], now: datetime) -> list[_Found]:
+async def _crossed(tx: Tx, scopes: _Scopes, active: Mapping[UUID, Used], now: datetime) -> list[_Found]:
     """Budgets of which a further share is used up. Of several at once the gravest speaks; all are marked."""
-    thresholds = [(rule, rule.detection) for rule in rules if isinstance(rule.detection, BudgetDetection)]
-    set_ = await store.budgets_of(tx, active) if active and thresholds else {}
+    watched = any(isinstance(rule.detection, BudgetDetection) for rule in scopes.rules)
+    set_ = await store.budgets_of(tx, active) if active and watched else {}
     found = []
     for starts, asset_id, budget, used in await _running(tx, set_, now):
-        crossed = [
-            (rule, one.percent)
-            for rule, one in thresholds
-            if budget.percent(used) >= one.percent and await store.cross(tx, asset_id, budget, starts, one.percent, now)
-        ]
+        at: dict[float, Rule] = {}
+        for rule in await scopes.of(asset_id):
+            if isinstance(rule.detection, BudgetDetection) and budget.percent(used) >= rule.detection.percent:
+                graver = max((rule, at.get(rule.detection.percent, rule)), key=score_of)
+                at[rule.detection.percent] = graver
+        # Each share once, whoever watches it; of several rules for one share the gravest speaks.
+        crossed = [percent for percent in sorted(at) if await store.cross(tx, asset_id, budget, starts, percent, now)]
         if crossed:
-            rule = max(crossed, key=lambda one: one[1])[0]
+            rule = at[crossed[-1]]
             unit = "US dollars" if budget.amount is Amount.COST_USD else budget.amount.value
             shown = f"{used:,.2f} of {budget.limit:,.2f} {unit} of this {budget.period}: {budget.percent(used):.0f} %"
             found.append(_Found(rule, asset_id, "", shown))

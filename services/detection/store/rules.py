@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -89,12 +90,15 @@ async def get(tx: Tx, caller: Caller, rule_id: str, *, lock: bool = False) -> St
 async def running(tx: Tx, caller: Caller) -> list[StoredRule]:
     """All rules that run and that the caller may read; one of a later release that cannot be read is left out."""
     query = sa.select(rule_table).where(_readable(caller), rule_table.c.status != Status.DEPRECATED.value)
+    return _known(await tx.execute(query.order_by(rule_table.c.rule_id)))
+
+
+def _known(rows: Iterable[Any]) -> list[StoredRule]:
+    """The rules that this release can read; a later one may have written others."""
     found = []
-    for row in await tx.execute(query.order_by(rule_table.c.rule_id)):
-        try:
+    for row in rows:
+        with suppress(ValidationError):
             found.append(_stored(row))
-        except ValidationError:
-            continue
     return found
 
 
@@ -179,4 +183,4 @@ async def _come_into_force(tx: Tx, *rules: StoredRule) -> None:
 
 async def expired(tx: Tx, now: datetime) -> list[StoredRule]:
     due = sa.select(rule_table).where(rule_table.c.expires_at <= now, rule_table.c.status != Status.DEPRECATED.value)
-    return [_stored(row) for row in await tx.execute(due.with_for_update())]
+    return _known(await tx.execute(due.with_for_update()))
