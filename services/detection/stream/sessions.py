@@ -116,6 +116,7 @@ class SessionStates:
         self._known: OrderedDict[str, Session] = OrderedDict()
         self._passing: OrderedDict[str, Session] = OrderedDict()
         self._changed: dict[str, int] = {}
+        self._saving: dict[str, int] = {}
 
     def own(self, partitions: Collection[int]) -> None:
         """From now on these; what was in memory is forgotten, since another process may go on with it."""
@@ -123,6 +124,7 @@ class SessionStates:
         self._known.clear()
         self._passing.clear()
         self._changed.clear()
+        self._saving.clear()
 
     def owns(self, interaction: Interaction) -> bool:
         return interaction.session_id is not None and partition_of(interaction) in self._owned
@@ -130,10 +132,12 @@ class SessionStates:
     async def load(self, interactions: Iterable[Interaction]) -> None:
         """Bring the sessions of these that are owned and not in memory; with the database away nothing is brought."""
         wanted: dict[str, int] = {}
+        needed: set[str] = set()
         for one in interactions:
             key = session_key_of(one)
-            if key is None or key in wanted:
+            if key is None or key in needed:
                 continue
+            needed.add(key)
             if key in self._known:
                 self._known.move_to_end(key)
             elif (partition := partition_of(one)) in self._owned:
@@ -146,7 +150,7 @@ class SessionStates:
         for key, partition in wanted.items():
             if partition in self._owned and key not in self._known:
                 self._known[key] = self._opened(stored.get(key))
-        self._make_room()
+        self._make_room(needed)
 
     def _opened(self, stored: StoredSession | None) -> Session:
         session = Session()
@@ -162,9 +166,9 @@ class SessionStates:
                 session.tracked = self.tracker.open(b"")
         return session
 
-    def _make_room(self) -> None:
+    def _make_room(self, needed: Collection[str] = ()) -> None:
         for key in list(self._known)[: max(0, len(self._known) - self._capacity)]:
-            if key not in self._changed:
+            if key not in self._changed and key not in self._saving and key not in needed:
                 del self._known[key]
 
     def of(self, interaction: Interaction) -> Session | None:
@@ -209,7 +213,10 @@ class SessionStates:
         )  # fmt: skip
 
     def take_changed(self) -> list[StoredSession]:
-        """The sessions that changed since the last call, as they are to be stored."""
+        """The sessions that changed since the last call, as they are to be stored; call `saved` when they are.
+
+        Until then they stay in memory: what is stored of them is older.
+        """
         taken: list[StoredSession] = []
         for key, unit in self._changed.items():
             session = self._known[key]
@@ -219,9 +226,14 @@ class SessionStates:
                 if len(state) > STATE_BYTES:
                     raise ValueError(f"a tracker wants {len(state)} bytes for a session")
             taken.append(StoredSession(unit, key, session.interactions, b"".join(session.seen), state))
+        self._saving |= self._changed
         self._changed.clear()
-        self._make_room()
         return taken
+
+    def saved(self) -> None:
+        """What was taken is stored."""
+        self._saving.clear()
+        self._make_room()
 
     @property
     def waits_to_be_saved(self) -> bool:

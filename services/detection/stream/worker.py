@@ -321,6 +321,7 @@ class StreamWorker:
                 alone = not is_outage(error)
                 telemetry.logger().warning("stream_not_stored", error=repr(error), attempt=attempt)
                 await asyncio.sleep(min(0.1 * attempt, 1.0))
+        self._states.saved()
         for unit, (_, upto) in moves.items():
             self._positions[unit] = upto
         old = {

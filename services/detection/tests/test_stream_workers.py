@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local.nats import Nats
+from services.detection.domain.interaction import Interaction
 from services.detection.stream.publisher import Publisher
+from services.detection.stream.sessions import SessionStates
 from services.detection.stream.worker import StreamWorker
 from services.detection.tests.factories import ATTACK, HARMLESS
 from services.detection.tests.otlp import PROTOBUF, chat, in_batches
@@ -21,6 +23,7 @@ from services.detection.tests.streams import (
     on_a_stream,
     working,
 )
+from shared.contracts.detection import Direction
 from shared.leader import end
 from shared.testing import Harness, TestServer, eventually
 
@@ -104,3 +107,27 @@ async def test_a_span_told_again_counts_once(streaming: Harness) -> None:
     [alert] = await alerts(streaming)
     assert alert.count == 1
     assert await interactions(streaming) == {"s": 2}
+
+
+async def test_a_session_stays_in_memory_until_it_is_saved_and_while_a_message_needs_it(
+    postgres: TestServer, nats_server: Nats
+) -> None:
+    async with on_a_stream(postgres, nats_server) as detection:
+        states = SessionStates(detection.runtime.db, None, capacity=1)
+        states.own(range(16))
+        one, two, three = (Interaction(Direction.INPUT, (), session_id=name) for name in "abc")
+        await states.load([one, two])
+        first, second = states.of(one), states.of(two)
+        assert first is not None and second is not None
+        for state, interaction in ((first, one), (second, two)):
+            state.interactions += 1
+            states.changed(interaction)
+        assert {stored.interactions for stored in states.take_changed()} == {1}
+        # The transaction runs; meanwhile others come in, and one that is being saved changes again.
+        await states.load([one, three])
+        assert states.of(one) is first and states.of(two) is second
+        states.changed(two)
+        states.saved()
+        assert states.of(two) is second
+        assert states.of(one) is None
+        assert len(states.take_changed()) == 1
