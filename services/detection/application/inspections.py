@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,6 +76,8 @@ class Judged:
         block: why nothing of this passes, whatever it says.
         degraded: what the detectors could not do; with `fail_mode` closed it is blocked for that.
         sightings: what is worth a person, not yet recorded.
+        counts: of what came by the stream, what is to be counted once it is stored that it was handled: whoever takes
+            over in between handles it again, and budgets must not see it twice.
     """
 
     inspection_id: UUID
@@ -89,6 +91,7 @@ class Judged:
     elapsed_seconds: float
     degraded: tuple[Degradation, ...] = ()
     fail_mode: FailMode = FailMode.OPEN
+    counts: tuple[Callable[[], None], ...] = ()
 
 
 def team_of(caller: Caller) -> str:
@@ -185,12 +188,20 @@ async def inspect(
         )
     findings = _marked(findings, interaction, team, asset, prompts, memory, now)
     verdict, score = weigh(findings, handling.profile)
+    counts: list[Callable[[], None]] = [
+        partial(memory.tracking.count, interaction, now, flagged=verdict is not Verdict.ALLOW)
+    ]
     if Degradation.DEADLINE_EXCEEDED not in degraded:
-        memory.tally.count(
-            interaction, findings, verdict, generation=generation, asset_type=asset.asset_type if asset else None,
-            asset_id=memory.named_in_rules(asset_id), at=now.timestamp(),
+        counts.append(
+            partial(
+                memory.tally.count, interaction, findings, verdict, generation=generation,
+                asset_type=asset.asset_type if asset else None, asset_id=memory.named_in_rules(asset_id),
+                at=now.timestamp(),
+            )
         )  # fmt: skip
-    memory.tracking.count(interaction, now, flagged=verdict is not Verdict.ALLOW)
+    if inline:
+        for count in counts:
+            count()
     block = memory.block_of(
         asset_id=asset_id, session_id=interaction.session_id, actor=interaction.actor, team=team, now=now
     )
@@ -214,7 +225,7 @@ async def inspect(
     INSPECTION_SECONDS.observe(elapsed)
     return Judged(
         inspection_id, verdict, decision, score, findings, _redactions(seen, findings), block, sightings, elapsed,
-        tuple(degraded), handling.fail_mode,
+        tuple(degraded), handling.fail_mode, () if inline else tuple(counts),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ import prometheus_client
 
 from services.detection.application import inspections
 from services.detection.application.alerts import Sighting, raise_alerts
+from services.detection.application.inspections import Judged
 from services.detection.domain.assets import NoSuchAsset
 from services.detection.domain.interaction import Interaction
 from services.detection.live import Live
@@ -65,6 +66,7 @@ class Effects:
     moves: dict[int, tuple[int, int]] = field(default_factory=dict)
     keys: dict[int, list[bytes]] = field(default_factory=dict)
     sightings: list[Sighting] = field(default_factory=list)
+    counts: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Seen:
@@ -240,7 +242,9 @@ class StreamWorker:
                     inspection_id=item.inspection_id, now=now, traceparent=item.traceparent,
                 )  # fmt: skip
             else:
-                effects.sightings += await self._judge(interaction, item, parcel, now)
+                judged = await self._judge(interaction, item, parcel, now)
+                effects.sightings += judged.sightings
+                effects.counts += judged.counts
         except Exception as error:
             if isinstance(error, Unavailable) or is_outage(error):
                 raise
@@ -253,18 +257,16 @@ class StreamWorker:
         self._seen[unit].remember(fresh)
         keys += dict.fromkeys(fresh)
 
-    async def _judge(self, interaction: Interaction, item: Item, parcel: Parcel, now: datetime) -> list[Sighting]:
+    async def _judge(self, interaction: Interaction, item: Item, parcel: Parcel, now: datetime) -> Judged:
         given: dict[str, Any] = {
             "inspection_id": item.inspection_id, "now": now, "traceparent": item.traceparent, "inline": False
         }  # fmt: skip
         try:
-            judged = await inspections.inspect(interaction, parcel.caller, self._memory, **given)
+            return await inspections.inspect(interaction, parcel.caller, self._memory, **given)
         except NoSuchAsset:
             # It went to another team since this came in; what happened is inspected all the same.
-            judged = await inspections.inspect(
-                replace(interaction, asset_id=None), parcel.caller, self._memory, **given
-            )
-        return judged.sightings
+            nameless = replace(interaction, asset_id=None)
+            return await inspections.inspect(nameless, parcel.caller, self._memory, **given)
 
     def _unseen(self, unit: int, item: Item) -> Interaction | None:
         """The interaction without the history that its session has seen; None when it was handled within this batch."""
@@ -322,6 +324,8 @@ class StreamWorker:
                 telemetry.logger().warning("stream_not_stored", error=repr(error), attempt=attempt)
                 await asyncio.sleep(min(0.1 * attempt, 1.0))
         self._states.saved()
+        for count in effects.counts:
+            count()
         for unit, (_, upto) in moves.items():
             self._positions[unit] = upto
         old = {
