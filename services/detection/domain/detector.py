@@ -460,9 +460,9 @@ class _Gathering:
             shown = f"{tool[:120]} is not among the {len(asset.authorized_tools)} authorized tools"
             self._add(rule, Evidence("/tool/name", 0, len(tool), shown))
         elif asset.asset_type is AssetType.AI_AGENT:
-            # Nobody has said what this agent may call: worth knowing, but blocking would stop every new agent.
+            # Nobody has said what this agent may call: listed, and no alert, or every new agent would raise them.
             shown = f"{tool[:120]} was called, and no tool is authorized for this agent"
-            self._add(rule, Evidence("/tool/name", 0, len(tool), shown), at_most=verdict.SCORES[Level.MEDIUM])
+            self._add(rule, Evidence("/tool/name", 0, len(tool), shown), at_most=verdict.SCORES[Level.LOW])
 
     def _check_data_class(self, rule: Rule, asset: Asset) -> None:
         if self._highest is not None and exceeds(self._highest[0], asset.data_classification):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -9,6 +10,9 @@ from uuid import UUID
 from zlib import crc32
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from services.detection import pack
 from services.detection.domain import validators
@@ -147,3 +151,36 @@ def test_what_vendors_print_is_no_leak() -> None:
 def test_the_name_before_a_value_decides_what_it_is(name: str, secret: bool) -> None:
     value = "q7Zt2mVx9LbR4wKe8HsD1nYc"
     assert validators.assigned_secret(value, Around(before=f'  "{name}": "', after='",')) is secret
+
+
+def private_keys() -> dict[str, str]:
+    rsa_key = rsa.generate_private_key(65_537, 2_048)
+    ec_key, ed_key = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
+    plain = serialization.NoEncryption()
+    made = {
+        "PKCS 1": rsa_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, plain),
+        "PKCS 8": rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, plain),
+        "EC": ec_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, plain),
+        "OpenSSH": ed_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, plain),
+        "Ed25519": ed_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, plain),
+    }
+    return {name: key.decode() for name, key in made.items()}
+
+
+@pytest.mark.parametrize("name", ["PKCS 1", "PKCS 8", "EC", "OpenSSH", "Ed25519"])
+def test_a_private_key_as_tools_write_it_is_masked_whole(name: str, detector: Detector) -> None:
+    key = private_keys()[name]
+    lines = key.split("\n")
+    forms = {
+        "alone": f"here:\n{key}\nend of it",
+        "in JSON": json.dumps({"key": key}),
+        "quoted": "\n".join(f"> {line}" for line in lines),
+        "indented": "\n".join(f"    {line}" for line in lines),
+        "cut": key[:150],
+    }
+    for form, text in forms.items():
+        segment = Segment("/content", Direction.TOOL_RESULT, text)
+        inspected = detector.inspect(Interaction(Direction.TOOL_RESULT, (segment,)), now=NOW)
+        assert "private_key" in {one.rule_id for one in inspected.findings}, form
+        shown = redact(text, inspected.redactions["/content"])
+        assert [line for line in lines if len(line) > 20 and "KEY" not in line and line in shown] == [], form

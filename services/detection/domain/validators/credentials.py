@@ -329,10 +329,7 @@ _CLAIMS = frozenset(
 
 
 def private_key(value: str, around: Around = NOWHERE) -> bool:
-    """The beginning of a key in PEM: a random body, which for PKCS and OpenSSH begins as their encodings do."""
-    body = value.rsplit("-----", 1)[-1]
+    """A key in PEM or PuTTY's form: some line of its body is random. The first often is not: what kind of key it is."""
+    body = value.partition("-----END")[0].rpartition("-----")[2]
     lines = re.findall(r"[A-Za-z0-9+/=_-]{20,}", body)
-    if not lines:
-        return False
-    longest = max(lines, key=len)
-    return entropy(longest) >= 3.5 and not _PLACEHOLDER.search(longest) and not _made_up(longest)
+    return any(entropy(line) >= 3.5 and not _PLACEHOLDER.search(line) and not _made_up(line) for line in lines)
