@@ -12,10 +12,12 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
+from typing import TypeVar
 from uuid import UUID
 
 from services.detection import pack
@@ -38,7 +40,11 @@ from shared.auth import Caller
 from shared.database import Database, is_outage
 from shared.runtime import Runtime
 
+Answer = TypeVar("Answer")
+
 ASSET_SECONDS = 1.0
+INSPECTING_AT_ONCE = 4
+"""Long texts that are inspected at once; what finds no thread waits, within its deadline."""
 ALERT_SECONDS = 1.0
 SIGHTINGS_A_TRANSACTION = 500
 LOOK_SECONDS = 0.5
@@ -80,6 +86,7 @@ class Live:
         self.sessions = Sessions(subjects)
         self.tracking = tracking
         """What this replica counts and learns of assets and actors, and shares."""
+        self._threads = ThreadPoolExecutor(INSPECTING_AT_ONCE, "inspect")
         self.states = states
         """What trackers know of the sessions that this process owns."""
         self.observations = observations
@@ -130,6 +137,18 @@ class Live:
             self._detector = await asyncio.to_thread(compiled, loaded)
             self._named_assets = frozenset(asset_id for one in loaded for asset_id in one.rule.scope.asset_ids)
             self.rules_at = rules_at
+
+    async def aside(self, look: Callable[[], Answer]) -> Answer:
+        """Inspect a long text beside the loop, in threads that do nothing else.
+
+        Trials of rules take seconds, and whoever may read may ask for them: in one pool they would use up the time that
+        an inspection has, and texts would pass uninspected.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, look)
+
+    def close(self) -> None:
+        """End the threads; what still runs in them is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def follow(self, runtime: Runtime) -> None:
         """Keep up with changes, for ever."""

@@ -78,6 +78,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
     except Exception as error:
         # What was counted in the last second is all that it costs.
         telemetry.logger().warning("activity_not_shared", error=repr(error))
+    memory.close()
 
 
 async def follow(runtime: Runtime) -> None:

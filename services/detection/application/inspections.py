@@ -167,7 +167,7 @@ async def inspect(
         # A long text takes tens of milliseconds, in which nobody else should wait. Nobody waits for what came as a
         # stream: it has no deadline, and is inspected however long that takes.
         seen = (
-            await asyncio.wait_for(asyncio.to_thread(look), memory.deadline_seconds if inline else None)
+            await asyncio.wait_for(memory.aside(look), memory.deadline_seconds if inline else None)
             if interaction.size > LONG_TEXT
             else look()
         )
@@ -242,7 +242,7 @@ async def observe(
     watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
     asset = watched.asset if watched is not None else None
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset)
-    inspected = await asyncio.to_thread(look) if interaction.size > LONG_TEXT else look()
+    inspected = await memory.aside(look) if interaction.size > LONG_TEXT else look()
     observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     team = asset.owner_team if asset is not None else interaction.team
