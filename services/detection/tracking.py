@@ -171,6 +171,8 @@ class Tracking:
         few = {key for key, one in asked.items() if self._requests(key, one) < SHARED_FROM}
         for key in few:
             _recent(self._actors, key, Probing).merge(asked.pop(key))
+        # Whatever comes of sharing: actors without an asset are never shared, and an outage may last.
+        self._make_room()
         if not (used or learned or asked):
             return
         try:

@@ -142,8 +142,9 @@ async def merge_profiles(
     table = learned_profile_table
     ordered = sorted(keys)
     # A row for each, so that there is something to lock.
-    new = insert(table).values([{"kind": kind, "subject_key": key, "state": b"", "updated_at": now} for key in ordered])
-    await tx.execute(new.on_conflict_do_nothing())
+    rows = [{"kind": kind, "subject_key": key, "state": b"", "updated_at": now} for key in ordered]
+    # Row by row: one statement may bind 32,767 values, and a busy outage leaves more to catch up on.
+    await tx.execute(insert(table).on_conflict_do_nothing(), rows)
     stored = await profiles(tx, kind, ordered, lock=True)
     found = {key: merged(key, state) for key, state in stored.items()}
     change = table.update().where(table.c.kind == kind, table.c.subject_key == sa.bindparam("key"))
