@@ -204,7 +204,8 @@ class Pids:
     def _entries(self) -> dict[str, tuple[psutil.Process, int]]:
         found: dict[str, tuple[psutil.Process, int]] = {}
         for path in sorted(self._folder.glob("*.json")):
-            with contextlib.suppress(psutil.NoSuchProcess, ValueError, KeyError):
+            # The supervisor forgets the dead while others look: a file that was listed may be gone when it is read.
+            with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
                 entry = json.loads(path.read_text())
                 process = psutil.Process(entry["pid"])
                 if abs(process.create_time() - entry["started"]) < 1 and is_alive(process):

@@ -267,7 +267,8 @@ def test_tools_are_held_against_the_asset(detector: Detector) -> None:
     assert [one.rule_id for one in unlisted.findings] == ["unauthorized_tool_call"]
     assert verdict.weigh(unlisted.findings)[0] is Verdict.BLOCK
     nothing_listed = detector.inspect(call, now=NOW, asset=an_asset(authorized_tools=frozenset()))
-    assert verdict.weigh(nothing_listed.findings)[0] is Verdict.FLAG
+    assert [one.rule_id for one in nothing_listed.findings] == ["unauthorized_tool_call"], "noted, as a weak sign"
+    assert verdict.weigh(nothing_listed.findings)[0] is Verdict.ALLOW
     model = an_asset(authorized_tools=frozenset(), asset_type=AssetType.FOUNDATION_MODEL)
     assert not detector.inspect(call, now=NOW, asset=model).findings
 
