@@ -64,6 +64,22 @@ class Lifecycle(StrEnum):
     RETIRED = "retired"
 
 
+class Relation(StrEnum):
+    """What one asset is to another, read as subject, relation, object."""
+
+    DEPENDS_ON = "depends_on"
+    USES_MODEL = "uses_model"
+    FINE_TUNED_FROM = "fine_tuned_from"
+    TRAINED_ON = "trained_on"
+    EMBEDS_INTO = "embeds_into"
+    RETRIEVES_FROM = "retrieves_from"
+    CALLS_TOOL = "calls_tool"
+    EXPOSES_CREDENTIAL = "exposes_credential"
+    GUARDED_BY = "guarded_by"
+    SERVED_BY = "served_by"
+    DEPLOYED_IN = "deployed_in"
+
+
 class AssetSnapshot(Contract):
     """An asset as it stands after a change. `version` grows by one a change; projections do not touch it."""
 
