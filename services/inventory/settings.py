@@ -27,7 +27,9 @@ class InventorySettings(ServiceSettings):
     discovery_endpoint_urls: bool = False
     """Whether a run may name another address of a cloud's API. Only for tests and private clouds: whoever starts a run
     then decides where the service's cloud credentials are presented."""
-    discovery_timeout_seconds: float = Field(default=300.0, gt=0)
-    """Longest that one run may take before it is recorded as failed."""
+    discovery_timeout_seconds: float = Field(default=3_600.0, gt=0)
+    """Longest that one run may look; what it has not read by then stays as it is, and the run is partial."""
+    discovery_grace_seconds: float = Field(default=86_400.0, ge=0)
+    """How long an entry that its source no longer shows counts as missing before it is gone."""
     discovery_entries_limit: int = Field(default=100_000, ge=1)
     """Most entries (models, deployments, folders) that one run takes home; beyond, the run is partial."""

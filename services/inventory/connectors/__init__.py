@@ -1,26 +1,26 @@
-"""Where discovery looks: one module a source, each with its options and a `discover` that never raises for a platform
-that refuses, but says so in its findings. What entries mean is domain/discovery.py's to say."""
+"""Where discovery looks: one module a source, each ending in its CONNECTOR. A connector says what it finds as claims; what
+the inventory makes of them is domain/evidence.py's to say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from services.inventory.connectors import aws_bedrock, azure_openai, filesystem
-from services.inventory.domain.discovery import Findings, Source, SourceNotAvailable
+from services.inventory.connectors.connector import Connector
+from services.inventory.connectors.harvest import Harvest
+from services.inventory.domain.discovery import Source, SourceNotAvailable
 from services.inventory.settings import InventorySettings
 from shared.errors import Invalid
 from shared.models import In
 from shared.problems import field_errors
 
-_MODULES: dict[Source, Any] = {
-    Source.AWS_BEDROCK: aws_bedrock,
-    Source.AZURE_OPENAI: azure_openai,
-    Source.FILESYSTEM: filesystem,
+CONNECTORS: Mapping[Source, Connector] = {
+    connector.source: connector
+    for connector in (
+    )
 }
-OPTION_SCHEMAS: list[dict[str, Any]] = [module.Options.model_json_schema() for module in _MODULES.values()]
-"""What the options of each source look like, for the API's description."""
 
 
 def options_of(source: Source, given: dict[str, Any], settings: InventorySettings) -> In:
@@ -30,21 +30,20 @@ def options_of(source: Source, given: dict[str, Any], settings: InventorySetting
         SourceNotAvailable: there is no connector for it.
         Invalid: an option is unknown, missing or not allowed here.
     """
-    module = _MODULES.get(source)
-    if module is None:
+    connector = CONNECTORS.get(source)
+    if connector is None:
         raise SourceNotAvailable(f"{source.value} is not available yet", field="/source")
     try:
-        options: In = module.Options.model_validate(given)
+        options = connector.options.model_validate(given)
     except ValidationError as error:
         fields = field_errors(error.errors())
         errors = [{**entry, "field": f"/options{entry['field']}".rstrip("/")} for entry in fields]
         raise Invalid(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors) from None
-    module.check(options, settings)
+    connector.check(options, settings)
     return options
 
 
-async def discover(source: Source, given: dict[str, Any], settings: InventorySettings) -> Findings:
+async def discover(source: Source, given: dict[str, Any], settings: InventorySettings, harvest: Harvest) -> None:
     """Look there. Raises what `options_of` raises, should the settings have changed since the run was asked for."""
     options = options_of(source, given, settings)
-    findings: Findings = await _MODULES[source].discover(options, settings)
-    return findings
+    await CONNECTORS[source].discover(options, settings, harvest)

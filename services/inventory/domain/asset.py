@@ -97,11 +97,13 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class AttributeSource:
-    """Where one attribute's value comes from; `locator` is an ARN, a resource id, a file, a person."""
+    """Where one attribute's value comes from; `locator` is an ARN, a resource id, a file, a person. `source` is the
+    discovery source that says so, empty where a person does."""
 
     attribute: str
     kind: SourceKind
     locator: str
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +396,7 @@ def as_json(value: Any) -> Any:
                 "attribute": value.attribute,
                 "kind": value.kind.value,
                 "locator": value.locator,
+                "source": value.source,
             }
         case tuple() | list():
             return [as_json(item) for item in value]

@@ -97,7 +97,8 @@ def asset_of(row: Any) -> Asset:
         authorized_tools=tuple(row.authorized_tools),
         integrity=tuple(Digest(**item) for item in row.integrity),
         sources=tuple(
-            AttributeSource(item["attribute"], SourceKind(item["kind"]), item["locator"]) for item in row.sources
+            AttributeSource(item["attribute"], SourceKind(item["kind"]), item["locator"], item.get("source", ""))
+            for item in row.sources
         ),
         lifecycle=Lifecycle(row.lifecycle),
         compliance_status=row.compliance_status,
