@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from services.inventory.domain.graph import Direction, Neighbourhood, Node
-from services.inventory.domain.relations import Edge
 from services.inventory.store.schema import among, asset_table, dependency_table, risk_table
 from shared.auth import Caller
 from shared.contracts.inventory import AssetType, DataClassification, DeploymentEnvironment, Lifecycle
@@ -92,11 +89,3 @@ async def _read_nodes(tx: Tx, caller: Caller, graph: Neighbourhood, asset_ids: l
             risk_score=row.risk_score,
             risk_level=row.risk_level,
         )
-
-
-async def link(tx: Tx, edges: Sequence[Edge], at: datetime) -> int:
-    raise NotImplementedError
-
-
-async def unlink(tx: Tx, edges: Sequence[Edge], at: datetime) -> int:
-    raise NotImplementedError
