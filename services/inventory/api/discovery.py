@@ -1,4 +1,4 @@
-"""/v1/discovery: look for assets where they live, now or again and again, and say what looking showed."""
+"""/v1/discovery: look for assets where they live, now or again and again."""
 
 from __future__ import annotations
 
@@ -7,25 +7,19 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
-from fastapi import Query
-from pydantic import Field, StringConstraints, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 from starlette.responses import Response
 
 from services.inventory.api.models import Label
-from services.inventory.application.discovery import assign_sighting, request_run
+from services.inventory.application.discovery import request_run
 from services.inventory.application.schedules import add_schedule, change_schedule, remove_schedule
 from services.inventory.connectors import CONNECTORS, options_of
-from services.inventory.domain.asset import SourceKind, as_json
-from services.inventory.domain.claims import ObservationKind, Severity
 from services.inventory.domain.discovery import Counts, RunStatus, Source
-from services.inventory.domain.evidence import SightingState, by_attribute, held_by_person
-from services.inventory.store import assets as assets_store
 from services.inventory.store import discovery as store
 from services.inventory.store import schedules as schedules_store
-from services.inventory.store.discovery import Run, ScopeRead, Sighting
+from services.inventory.store.discovery import Run, ScopeRead
 from services.inventory.store.schedules import Schedule
 from shared.auth import demand_organization, requires
-from shared.contracts.inventory import Relation
 from shared.database import Tx
 from shared.http import reply
 from shared.models import In, Out, PageOf
@@ -37,7 +31,6 @@ router = make_router("/v1", "discovery")
 
 _AVAILABLE = WithJsonSchema({"type": "string", "enum": sorted(CONNECTORS)})
 _OPTIONS = WithJsonSchema({"anyOf": [connector.options.model_json_schema() for connector in CONNECTORS.values()]})
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
 
 class SourceView(Out):
@@ -48,6 +41,10 @@ class SourceView(Out):
     looks_for: str
     permissions: list[str] = Field(description="What the service's credential must be allowed to read.")
     options: dict[str, Any] = Field(description="JSON Schema of what a run must and may say.")
+
+
+class SourceList(Out):
+    items: list[SourceView]
 
 
 class NewRun(In):
@@ -143,125 +140,23 @@ class ScheduleView(Out):
         return cls.model_validate(schedule)
 
 
-class ClaimView(Out):
-    attribute: str
-    value: Any
-    kind: SourceKind
-    locator: str
-
-
-class LinkView(Out):
-    relation: Relation
-    target: str = Field(description="Locator or identity of the other entry, which may not have been found yet.")
-    reverse: bool
-    locator: str
-
-
-class ObservationView(Out):
-    kind: ObservationKind
-    severity: Severity
-    detail: str
-    locator: str
-
-
-class SightingView(Out):
-    """What one source says of one entry, and which asset that is."""
-
-    sighting_id: UUID
-    asset_id: UUID
-    source: Source
-    scope: str
-    locator: str
-    state: SightingState
-    matched_by: str = Field(description="Why it is this asset.")
-    pinned: bool = Field(description="A person said which asset it is; no run changes it.")
-    first_seen: datetime
-    last_seen: datetime
-    changed_at: datetime
-    missing_since: datetime | None
-    gone_at: datetime | None
-    stale_since: datetime | None = Field(description="Since when its scope cannot be read to its end.")
-    identities: list[str]
-    claims: list[ClaimView]
-    links: list[LinkView]
-    observations: list[ObservationView]
-
-    @classmethod
-    def of(cls, sighting: Sighting) -> SightingView:
-        found = sighting.found
-        return cls(
-            sighting_id=sighting.sighting_id,
-            asset_id=sighting.asset_id,
-            source=sighting.source,
-            scope=sighting.scope,
-            locator=found.locator,
-            state=sighting.state,
-            matched_by=sighting.matched_by,
-            pinned=sighting.pinned,
-            first_seen=sighting.first_seen,
-            last_seen=sighting.last_seen,
-            changed_at=sighting.changed_at,
-            missing_since=sighting.missing_since,
-            gone_at=sighting.gone_at,
-            stale_since=sighting.stale_since,
-            identities=list(found.identities),
-            claims=[
-                ClaimView(attribute=one.attribute, value=as_json(one.value), kind=one.kind, locator=one.locator)
-                for one in found.claims
-            ],
-            links=[LinkView.model_validate(link) for link in found.links],
-            observations=[ObservationView.model_validate(one) for one in found.observations],
-        )
-
-
-class WordView(Out):
-    """One answer to what an attribute is."""
-
-    value: Any
-    kind: SourceKind
-    source: str = Field(description="A discovery source, or `person`.")
-    locator: str
-    last_seen: datetime | None
-
-
-class AttributeEvidence(Out):
-    attribute: str
-    value: Any = Field(description="As the asset has it.")
-    kind: SourceKind
-    source: str
-    locator: str
-    conflicting: bool = Field(description="Somebody says otherwise.")
-    words: list[WordView] = Field(description="All that is said of it, the word that counts most first.")
-
-
-class EvidenceView(Out):
-    """How an asset came to be known: where each attribute comes from, who contradicts, and where it was seen."""
-
-    asset_id: UUID
-    attributes: list[AttributeEvidence]
-    sightings: list[SightingView]
-
-
-class Assignment(In):
-    asset_id: UUID | None = Field(default=None, description="The asset that it is; null makes one of its own of it.")
-    reason: Reason
-
-
-@router.get("/discovery/sources", response_model=list[SourceView])
+@router.get("/discovery/sources", response_model=SourceList)
 @requires("inventory:read")
 async def list_sources(work: Work) -> Response:
     """Where assets can be looked for, what that finds, and what it needs."""
     return reply(
-        [
-            SourceView(
-                source=connector.source,
-                title=connector.title,
-                looks_for=connector.looks_for,
-                permissions=list(connector.permissions),
-                options=connector.options.model_json_schema(),
-            )
-            for connector in CONNECTORS.values()
-        ]
+        SourceList(
+            items=[
+                SourceView(
+                    source=connector.source,
+                    title=connector.title,
+                    looks_for=connector.looks_for,
+                    permissions=list(connector.permissions),
+                    options=connector.options.model_json_schema(),
+                )
+                for connector in CONNECTORS.values()
+            ]
+        )
     )
 
 
@@ -311,13 +206,14 @@ async def read_run(run_id: UUID, work: Work) -> Response:
     return reply(await work.read(read))
 
 
-@router.get("/discovery/scopes/stale", response_model=list[ScopeView])
+@router.get("/discovery/stale-scopes", response_model=PageOf[ScopeView])
 @requires("inventory:read")
-async def list_stale_scopes(work: Work) -> Response:
-    """Listings, folders and repositories that could not be read to their end last time, the longest stale first; at most
-    a thousand."""
-    found = await work.read(lambda tx: store.stale_scopes(tx, work.caller, 1_000))
-    return reply([ScopeView.of(scope) for scope in found])
+async def list_stale_scopes(work: Work, page: Page) -> Response:
+    """Listings, folders and repositories that could not be read to their end last time, the longest stale first."""
+    start = (datetime.fromisoformat(page.after[0]), *page.after[1:]) if page.after else None
+    found = await work.read(lambda tx: store.stale_scopes(tx, work.caller, after=start, limit=page.limit + 1))
+    items, cursor = page.cut(found, "stale_since", "source", "scope")
+    return reply(PageOf[ScopeView](items=[ScopeView.of(scope) for scope in items], next_cursor=cursor))
 
 
 @router.post("/discovery/schedules", status_code=201, response_model=ScheduleView)
@@ -380,103 +276,4 @@ async def amend_schedule(schedule_id: UUID, body: ScheduleChange, work: Work) ->
 async def delete_schedule(schedule_id: UUID, work: Work) -> Response:
     """End a schedule; the runs that it asked for stay."""
     demand_organization(work.caller, "discovery")
-    return await work.run(
-        lambda tx: remove_schedule(tx, work.caller, schedule_id), lambda _: Response(status_code=204)
-    )
-
-
-@router.get("/discovery/sightings", response_model=PageOf[SightingView])
-@requires("inventory:read")
-async def list_sightings(
-    work: Work,
-    page: Page,
-    source: Source | None = None,
-    state: SightingState | None = None,
-    observed: Annotated[ObservationKind | None, Query(description="Only entries of which this was observed.")] = None,
-) -> Response:
-    """What the sources show, in the order in which it was first seen."""
-    after = UUID(page.after[0]) if page.after else None
-    found = await work.read(
-        lambda tx: store.sightings(
-            tx, work.caller, source=source, state=state, observed=observed, after=after, limit=page.limit + 1
-        )
-    )
-    items, cursor = page.cut(found, "sighting_id")
-    return reply(PageOf[SightingView](items=[SightingView.of(item) for item in items], next_cursor=cursor))
-
-
-@router.post("/discovery/sightings/{sighting_id:uuid}/assignment", response_model=SightingView)
-@requires("inventory:write")
-async def assign(sighting_id: UUID, body: Assignment, work: Work) -> Response:
-    """Say which asset an entry is: merge it into another asset, or part it from one that it was wrongly merged with.
-
-    It can be undone by another assignment. Links follow. An asset that discovery had registered and that no entry is any
-    longer is retired.
-    """
-    demand_organization(work.caller, "discovery")
-    return await work.run(
-        lambda tx: assign_sighting(tx, work.caller, sighting_id, body.asset_id, body.reason, datetime.now(UTC)),
-        lambda sighting: reply(SightingView.of(sighting)),
-    )
-
-
-@router.get("/assets/{asset_id:uuid}/evidence", response_model=EvidenceView)
-@requires("inventory:read")
-async def read_evidence(asset_id: UUID, work: Work) -> Response:
-    """Where each attribute of an asset comes from, what contradicts it, and where the asset was seen."""
-
-    async def read(tx: Tx) -> EvidenceView:
-        asset = (await assets_store.get(tx, work.caller, asset_id)).asset
-        sightings = (await store.sightings_of(tx, [asset_id]))[asset_id]
-        return _evidence(asset, sightings)
-
-    return reply(await work.read(read))
-
-
-def _evidence(asset: Any, sightings: list[Sighting]) -> EvidenceView:
-    words: dict[str, list[WordView]] = {}
-    seen = {(one.source, one.found.locator): one.last_seen for one in sightings}
-    testimonies = [
-        (sighting, claim) for sighting in sightings if sighting.gone_at is None for claim in sighting.found.claims
-    ]
-    for attribute, ranked in by_attribute([_testimony(sighting, claim) for sighting, claim in testimonies]).items():
-        words[attribute] = [
-            WordView(
-                value=as_json(one.claim.value),
-                kind=one.claim.kind,
-                source=one.source.value,
-                locator=one.claim.locator,
-                last_seen=next((at for (source, _), at in seen.items() if source is one.source), None),
-            )
-            for one in ranked
-        ]
-    attributes = []
-    sources = {one.attribute: one for one in asset.sources}
-    for attribute in sorted({*words, *sources}):
-        value = as_json(getattr(asset, attribute, None))
-        said = words.get(attribute, [])
-        if held_by_person(asset, attribute):
-            stated = sources.get(attribute)
-            person = WordView(
-                value=value,
-                kind=SourceKind.DECLARED,
-                source="person",
-                locator=stated.locator if stated else "",
-                last_seen=None,
-            )
-            said = [person, *said]
-        known = sources.get(attribute)
-        attributes.append(
-            AttributeEvidence(
-                attribute=attribute,
-                value=value,
-                kind=said[0].kind if said and said[0].source == "person" else _kind(known),
-                source="person" if said and said[0].source == "person" else (known.source if known else ""),
-                locator=known.locator if known else "",
-                conflicting=any(one.value != value for one in said),
-                words=said,
-            )
-        )
-    return EvidenceView(
-        asset_id=asset.asset_id, attributes=attributes, sightings=[SightingView.of(one) for one in sightings]
-    )
+    return await work.run(lambda tx: remove_schedule(tx, work.caller, schedule_id), lambda _: Response(status_code=204))

@@ -27,7 +27,7 @@ from services.inventory.domain.relations import Edge
 from services.inventory.store import assets as assets_store
 from services.inventory.store import discovery as store
 from services.inventory.store import graph as graph_store
-from services.inventory.store.discovery import Mark, Run, Sighting
+from services.inventory.store.discovery import KeptLink, Mark, Run, Sighting
 from shared import audit, tasks
 from shared.auth import Caller
 from shared.contracts.inventory import Lifecycle
@@ -113,7 +113,8 @@ class Intake:
             counts.gone += len(gone)
             await store.set_missing(tx, [row.sighting_id for row in missing], at)
             await store.set_gone(tx, [row.sighting_id for row in gone], at)
-            await graph_store.unlink(tx, sorted_edges(await store.drop_links(tx, [row.sighting_id for row in gone])), at)
+            ended = await store.drop_links(tx, [row.sighting_id for row in gone])
+            await _change_edges(tx, ended, set(), at)
             await store.put_scope(
                 tx, self.run.source, scope, self.run.run_id, entries=len(locators), seconds=seconds, reason="", at=at
             )
@@ -213,9 +214,7 @@ class Intake:
                 fresh.append(entry)
             for name in names:
                 first.setdefault(name, entry)
-        declared = [
-            {"owner_team": self.run.owner_team, **declared_of(self.run.source, entry.found)} for entry in fresh
-        ]
+        declared = [{"owner_team": self.run.owner_team, **declared_of(self.run.source, entry.found)} for entry in fresh]
         assets = []
         registering = []
         for entry, values in zip(fresh, declared, strict=True):
@@ -250,7 +249,7 @@ class Intake:
         said = await store.sightings_of(tx, ids)
         changed: set[UUID] = set()
         for asset_id, sightings in said.items():
-            changes = settled(known[asset_id], testimonies_of(sightings)) if asset_id in known else {}
+            changes = settled(known[asset_id], _testimonies(sightings)) if asset_id in known else {}
             if not changes:
                 continue
             try:
@@ -273,18 +272,17 @@ def _is_as_it_was(entry: _Seen) -> bool:
     return mark is not None and mark.living and not mark.missing and mark.fingerprint == entry.fingerprint
 
 
-def testimonies_of(sightings: Sequence[Sighting]) -> list[Testimony]:
-    """What is said in those sightings that are not gone."""
-    return [
-        Testimony(sighting.source, claim)
-        for sighting in sightings
-        if sighting.gone_at is None
-        for claim in sighting.found.claims
-    ]
+def _testimonies(sightings: Sequence[Sighting]) -> list[Testimony]:
+    return [testimony for sighting in sightings for testimony in sighting.testimonies]
 
 
-def sorted_edges(edges: Iterable[Edge]) -> list[Edge]:
-    return sorted(edges, key=lambda edge: (edge.from_id, edge.to_id, edge.relation, edge.source, edge.locator))
+async def _change_edges(tx: Tx, ended: set[Edge], begun: set[Edge], at: datetime) -> None:
+    """End edges that no sighting states any longer, and begin others."""
+    ended = ended - begun
+    ended -= await store.still_stated(tx, ended)
+    for change, edges in ((graph_store.unlink, ended), (graph_store.link, begun)):
+        # In one order, so that two transactions that change the same edges wait for one another.
+        await change(tx, sorted(edges, key=lambda one: (one.from_id, one.to_id, one.relation, one.source)), at)
 
 
 async def relink(tx: Tx, source: Source, entries: Mapping[UUID, tuple[UUID, Found]], at: datetime) -> None:
@@ -297,37 +295,19 @@ async def relink(tx: Tx, source: Source, entries: Mapping[UUID, tuple[UUID, Foun
     await store.put_names(tx, {sighting_id: _names(found) for sighting_id, (_, found) in entries.items()})
     before = await store.drop_links(tx, entries)
     targets = {link.target for _, found in entries.values() for link in found.links}
-    known = await store.assets_by_name(tx, targets)
-    rows = [
-        {
-            "sighting_id": sighting_id,
-            "relation": link.relation,
-            "target": link.target,
-            "reverse": link.reverse,
-            "at_locator": link.locator,
-            "own_id": asset_id,
-            # An entry may be merged with what it links to; an asset has no edge to itself.
-            "other_id": other if (other := known.get(link.target, (None, ""))[0]) != asset_id else None,
-        }
+    known = {name: asset_id for name, (asset_id, _) in (await store.assets_by_name(tx, targets)).items()}
+    kept = [
+        # An entry may be merged with what it links to; an asset has no edge to itself.
+        KeptLink(sighting_id, source, asset_id, other if (other := known.get(link.target)) != asset_id else None, link)
         for sighting_id, (asset_id, found) in entries.items()
         for link in found.links
     ]
-    await store.add_links(tx, rows)
-    after = {
-        Edge(
-            *((row["other_id"], row["own_id"]) if row["reverse"] else (row["own_id"], row["other_id"])),
-            row["relation"],
-            source.value,
-            row["at_locator"],
-        )
-        for row in rows
-        if row["other_id"] is not None
-    }
+    await store.add_links(tx, kept)
+    after = {edge for one in kept if (edge := one.edge) is not None}
     after |= await store.resolve_links(
         tx, {name: asset_id for asset_id, found in entries.values() for name in _names(found)}
     )
-    await graph_store.unlink(tx, sorted_edges(before - after), at)
-    await graph_store.link(tx, sorted_edges(after - before), at)
+    await _change_edges(tx, before, after, at)
 
 
 # -- merging and parting ----------------------------------------------------------------------------------------------
@@ -375,12 +355,11 @@ async def assign_sighting(
     await store.assign(tx, sighting_id, target, why)
     await relink(tx, sighting.source, {sighting_id: (target, sighting.found)}, at)
     ended, begun = await store.redirect_links(tx, _names(sighting.found), target)
-    await graph_store.unlink(tx, sorted_edges(ended), at)
-    await graph_store.link(tx, sorted_edges(begun), at)
+    await _change_edges(tx, ended, begun, at)
     left = await store.sightings_of(tx, [before, target])
     for each in (before, target):
         current = (await assets_store.get(tx, caller, each)).asset
-        changes = settled(current, testimonies_of(left[each])) if left[each] else {}
+        changes = settled(current, _testimonies(left[each])) if left[each] else {}
         if changes:
             await amend_asset(tx, caller, each, None, changes, at)
     if not left[before]:

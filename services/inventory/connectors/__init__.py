@@ -1,5 +1,5 @@
-"""Where discovery looks: one module a source, each ending in its CONNECTOR. A connector says what it finds as claims; what
-the inventory makes of them is domain/evidence.py's to say."""
+"""Where discovery looks: one module a source, each ending in its CONNECTOR. A connector says what it finds as claims;
+what the inventory makes of them is domain/evidence.py's to say."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from shared.errors import Invalid
 from shared.models import In
 from shared.problems import field_errors
 
-CONNECTORS: Mapping[Source, Connector] = {
-    connector.source: connector
-    for connector in (
-    )
-}
+CONNECTORS: Mapping[Source, Connector] = {connector.source: connector for connector in ()}
 
 
 def options_of(source: Source, given: dict[str, Any], settings: InventorySettings) -> In:

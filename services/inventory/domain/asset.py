@@ -168,6 +168,18 @@ class Asset:
         self._not_retired("changed")
         return self._next(at, **values)
 
+    def stated(self, values: Mapping[str, Any], by: str) -> Mapping[str, Any]:
+        """The values with `sources` saying that a person stated them: from then on no discovery overwrites them.
+
+        An asset that no discovery has touched has no sources, and needs none.
+        """
+        held = {one.attribute for one in self.sources if one.source}
+        if "sources" in values or not held:
+            return values
+        kept = tuple(one for one in self.sources if one.attribute not in values)
+        told = tuple(AttributeSource(name, SourceKind.DECLARED, f"person:{by}") for name in sorted(values))
+        return {**values, "sources": kept + told}
+
     def reviewed(self, outcome: ReviewOutcome, on: date, at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset after a security review; an older review than the recorded one never sets its date back.
 

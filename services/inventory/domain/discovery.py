@@ -54,9 +54,9 @@ class RunStatus(StrEnum):
 
 @dataclass(slots=True)
 class Counts:
-    """What a run did: entries seen, assets that were new, known ones that differed, entries that a complete scope shows no
-    longer (missing), those of them that are gone for good after the grace period, and entries that turned out to be an
-    asset which something else had registered (merged)."""
+    """What a run did: entries seen, assets that were new, known ones that differed, entries that a complete scope shows
+    no longer (missing), those of them that are gone for good after the grace period, and entries that turned out to be
+    an asset which something else had registered (merged)."""
 
     seen: int = 0
     new: int = 0

@@ -1,5 +1,5 @@
-"""What the inventory makes of claims: whose word counts for each attribute, and how long what is no longer seen is waited
-for."""
+"""What the inventory makes of claims: whose word counts for each attribute, and how long it waits for what is no longer
+seen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -51,8 +52,8 @@ TRUST: tuple[Source, ...] = (
 _IDENTIFYING = frozenset(
     {"name", "asset_type", "model_provider", "model_name", "model_version", "api_endpoint", "deployment_env"}
 )
-"""Attributes that make an asset the one that it is: only the entry that they came from may change them, or an asset that
-two sources name differently would change its name with each of their runs."""
+"""Attributes that make an asset the one that it is: only the entry that they came from may change them, or an asset
+that two sources name differently would change its name with each of their runs."""
 
 
 class SightingState(StrEnum):
@@ -67,10 +68,11 @@ class SightingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
-    """A claim with the source that makes it."""
+    """A claim with the source that makes it, and the sighting in which it does."""
 
     source: Source
     claim: Claim
+    sighting_id: UUID | None = None
 
     @property
     def rank(self) -> tuple[int, int, str]:
@@ -93,7 +95,7 @@ def held_by_person(asset: Asset, attribute: str) -> bool:
     declared and names no discovery source."""
     source = next((one for one in asset.sources if one.attribute == attribute), None)
     if source is None:
-        return getattr(asset, attribute) != DECLARABLE[attribute]
+        return bool(getattr(asset, attribute) != DECLARABLE[attribute])
     return source.kind is SourceKind.DECLARED and not source.source
 
 
@@ -130,6 +132,37 @@ def settled(asset: Asset, testimonies: Sequence[Testimony]) -> Mapping[str, Any]
     if ordered != tuple(sorted(asset.sources, key=lambda one: one.attribute)):
         changes["sources"] = ordered
     return changes
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One answer to what an attribute is; `source` is None where a person gave it."""
+
+    value: Any
+    kind: SourceKind
+    source: Source | None
+    locator: str
+    sighting_id: UUID | None
+
+
+def words_on(asset: Asset, testimonies: Sequence[Testimony]) -> dict[str, list[Word]]:
+    """All that is said of each attribute, by attribute, the word that counts most first."""
+    said = by_attribute(testimonies)
+    sources = {one.attribute: one for one in asset.sources}
+    words: dict[str, list[Word]] = {}
+    for attribute in sorted({*said, *sources} & DECLARABLE.keys()):
+        own = sources.get(attribute)
+        told = [
+            Word(one.claim.value, one.claim.kind, one.source, one.claim.locator, one.sighting_id)
+            for one in said.get(attribute, ())
+        ]
+        if held_by_person(asset, attribute):
+            told.insert(0, Word(getattr(asset, attribute), SourceKind.DECLARED, None, own.locator if own else "", None))
+        elif not told and own is not None:
+            source = Source(own.source) if own.source else None
+            told.append(Word(getattr(asset, attribute), own.kind, source, own.locator, None))
+        words[attribute] = told
+    return words
 
 
 def declared_of(source: Source, found: Found) -> dict[str, Any]:

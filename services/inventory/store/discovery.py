@@ -1,5 +1,5 @@
-"""Discovery runs and their scopes; what each source says of what it sees, by which names that is known, what it is linked
-to, and which asset it is."""
+"""Discovery runs and their scopes; what each source says of what it sees, which asset that is, by which names it is
+known, and what it is linked to."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from services.inventory.domain.claims import Found
+from services.inventory.domain.claims import Found, Link
 from services.inventory.domain.discovery import Counts, Problem, RunNotFound, RunStatus, SightingNotFound, Source
-from services.inventory.domain.evidence import SightingState, found_of
+from services.inventory.domain.evidence import SightingState, Testimony, found_of
 from services.inventory.domain.relations import Edge
 from services.inventory.store.schema import (
     LIVING,
@@ -177,12 +177,17 @@ async def scopes_of_run(tx: Tx, run_id: UUID, limit: int = 1_000) -> list[ScopeR
     return [_scope(row) for row in await tx.execute(stmt)]
 
 
-async def stale_scopes(tx: Tx, caller: Caller, limit: int) -> list[ScopeRead]:
+async def stale_scopes(
+    tx: Tx, caller: Caller, *, after: tuple[datetime, str, str] | None, limit: int
+) -> list[ScopeRead]:
     """Scopes whose last reading did not reach their end, the longest stale first."""
     if not caller.organization_wide:
         return []
+    order = (scope_table.c.stale_since, scope_table.c.source, scope_table.c.scope)
     stmt = sa.select(scope_table).where(scope_table.c.stale_since.is_not(None))
-    return [_scope(row) for row in await tx.execute(stmt.order_by(scope_table.c.stale_since).limit(limit))]
+    if after is not None:
+        stmt = stmt.where(sa.tuple_(*order) > sa.tuple_(*after))
+    return [_scope(row) for row in await tx.execute(stmt.order_by(*order).limit(limit))]
 
 
 async def put_scope(
@@ -202,7 +207,7 @@ async def put_scope(
         "reason": reason,
     }
     stmt = insert(scope_table).values(values)
-    renewed = {name: stmt.excluded[name] for name in ("run_id", "complete", "seconds", "reason")}
+    renewed: dict[str, Any] = {name: stmt.excluded[name] for name in ("run_id", "complete", "seconds", "reason")}
     if complete:
         renewed |= {name: stmt.excluded[name] for name in ("entries", "read_at", "stale_since")}
     else:
@@ -249,6 +254,13 @@ class Sighting:
         if self.read_at is None or self.first_seen >= self.read_at:
             return SightingState.NEW
         return SightingState.SEEN
+
+    @property
+    def testimonies(self) -> list[Testimony]:
+        """What it claims; nothing when it is gone."""
+        if self.gone_at is not None:
+            return []
+        return [Testimony(self.source, claim, self.sighting_id) for claim in self.found.claims]
 
     @property
     def last_seen(self) -> datetime:
@@ -336,9 +348,14 @@ async def put_sightings(tx: Tx, source: Source, scope: str, rows: Sequence[Mappi
         return
     stmt = insert(sighting_table)
     renewed = {
-        name: stmt.excluded[name]
-        for name in ("asset_id", "document", "fingerprint", "observed", "matched_by", "changed_at")
-    } | {"missing_since": None, "gone_at": None}
+        name: stmt.excluded[name] for name in ("asset_id", "document", "fingerprint", "observed", "changed_at")
+    } | {
+        "missing_since": None,
+        "gone_at": None,
+        "matched_by": sa.case(
+            (_sighting.asset_id == stmt.excluded.asset_id, _sighting.matched_by), else_=stmt.excluded.matched_by
+        ),
+    }
     await tx.execute(
         stmt.on_conflict_do_update(index_elements=["source", "scope", "locator"], set_=renewed),
         [
@@ -470,7 +487,9 @@ async def assets_by_name(tx: Tx, names: Collection[str]) -> dict[str, tuple[UUID
 async def put_names(tx: Tx, names: Mapping[UUID, Collection[str]]) -> None:
     """Let each of these sightings bear those names and no others."""
     await tx.execute(name_table.delete().where(among(name_table.c.sighting_id, names)))
-    rows = [{"name": name, "sighting_id": sighting_id} for sighting_id, own in names.items() for name in sorted(set(own))]
+    rows = [
+        {"name": name, "sighting_id": sighting_id} for sighting_id, own in names.items() for name in sorted(set(own))
+    ]
     if rows:
         await tx.execute(name_table.insert(), rows)
 
@@ -483,8 +502,39 @@ async def drop_links(tx: Tx, sighting_ids: Collection[UUID]) -> set[Edge]:
     return {_edge(row) for row in await tx.execute(returned) if row.other_id is not None}
 
 
-async def add_links(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Keep links: rows of the table's columns, with other_id where the target is known."""
+@dataclass(frozen=True, slots=True)
+class KeptLink:
+    """A link of a sighting, and the asset that its target turned out to be; None until something has that name."""
+
+    sighting_id: UUID
+    source: Source
+    own_id: UUID
+    other_id: UUID | None
+    link: Link
+
+    @property
+    def edge(self) -> Edge | None:
+        """The edge that it makes, once its target is known."""
+        if self.other_id is None:
+            return None
+        start, end = (self.other_id, self.own_id) if self.link.reverse else (self.own_id, self.other_id)
+        return Edge(start, end, self.link.relation, self.source.value, self.link.locator)
+
+
+async def add_links(tx: Tx, links: Sequence[KeptLink]) -> None:
+    """Keep links; the first of those that say the same at several places."""
+    rows = [
+        {
+            "sighting_id": kept.sighting_id,
+            "relation": kept.link.relation,
+            "target": kept.link.target,
+            "reverse": kept.link.reverse,
+            "at_locator": kept.link.locator,
+            "own_id": kept.own_id,
+            "other_id": kept.other_id,
+        }
+        for kept in links
+    ]
     if rows:
         await tx.execute(insert(link_table).on_conflict_do_nothing(), rows)
 
@@ -507,9 +557,27 @@ async def resolve_links(tx: Tx, names: Mapping[str, UUID]) -> set[Edge]:
     return {_edge(row) for row in await tx.execute(returned)}
 
 
+async def still_stated(tx: Tx, edges: Collection[Edge]) -> set[Edge]:
+    """Those of the edges that another sighting of the same source states too."""
+    if not edges:
+        return set()
+    ends = {edge.from_id for edge in edges} | {edge.to_id for edge in edges}
+    stmt = sa.select(
+        _link.own_id, _link.other_id, _link.relation, _link.reverse, _link.at_locator, _sighting.source
+    ).select_from(link_table.join(sighting_table, _sighting.sighting_id == _link.sighting_id))
+    stated = {
+        _key(_edge(row)) for row in await tx.execute(stmt.where(among(_link.own_id, ends), _link.other_id.is_not(None)))
+    }
+    return {edge for edge in edges if _key(edge) in stated}
+
+
+def _key(edge: Edge) -> tuple[UUID, UUID, Relation, str]:
+    return edge.from_id, edge.to_id, edge.relation, edge.source
+
+
 async def redirect_links(tx: Tx, names: Collection[str], asset_id: UUID) -> tuple[set[Edge], set[Edge]]:
     """Let links to these names end at another asset; the edges that end by it, and those that begin."""
-    stmt = sa.select(_link, _sighting.source.label("source")).select_from(
+    stmt = sa.select(link_table, _sighting.source.label("source")).select_from(
         link_table.join(sighting_table, _sighting.sighting_id == _link.sighting_id)
     )
     rows = list(await tx.execute(stmt.where(_link.target == _any_text(names), _link.own_id != asset_id)))
@@ -517,9 +585,7 @@ async def redirect_links(tx: Tx, names: Collection[str], asset_id: UUID) -> tupl
         return set(), set()
     ended = {_edge((*_ends(row), row.source)) for row in rows if row.other_id is not None}
     await tx.execute(
-        link_table.update()
-        .where(_link.target == _any_text(names), _link.own_id != asset_id)
-        .values(other_id=asset_id)
+        link_table.update().where(_link.target == _any_text(names), _link.own_id != asset_id).values(other_id=asset_id)
     )
     begun = {_edge((row.own_id, asset_id, row.relation, row.reverse, row.at_locator, row.source)) for row in rows}
     return ended - begun, begun - ended

@@ -265,6 +265,7 @@ link_table = sa.Table(
     sa.Column("at_locator", sa.Text, nullable=False),
     sa.Column("own_id", sa.Uuid, nullable=False, comment="asset of the sighting"),
     sa.Column("other_id", sa.Uuid, comment="asset that the target turned out to be; null until something has its name"),
+    sa.Index("discovery_link_by_asset", "own_id"),
     sa.Index("discovery_link_by_target", "target"),
 )
 

@@ -86,8 +86,11 @@ _STATEMENTS = (
     "COMMENT ON COLUMN discovery_link.target IS 'the other entry''s locator or identity'",
     "COMMENT ON COLUMN discovery_link.reverse IS 'the other entry is the subject'",
     "COMMENT ON COLUMN discovery_link.own_id IS 'asset of the sighting'",
-    "COMMENT ON COLUMN discovery_link.other_id IS "
-    "'asset that the target turned out to be; null until something has its name'",
+    (
+        "COMMENT ON COLUMN discovery_link.other_id IS "
+        "'asset that the target turned out to be; null until something has its name'"
+    ),
+    "CREATE INDEX discovery_link_by_asset ON discovery_link (own_id)",
     "CREATE INDEX discovery_link_by_target ON discovery_link (target)",
     """
     CREATE TABLE discovery_schedule (
