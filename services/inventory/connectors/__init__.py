@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from services.inventory.connectors import kubernetes, mlflow, openai_compatible, vector_store
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain.discovery import Source, SourceNotAvailable
@@ -16,7 +17,13 @@ from shared.errors import Invalid
 from shared.models import In
 from shared.problems import field_errors
 
-CONNECTORS: Mapping[Source, Connector] = {connector.source: connector for connector in ()}
+_ALL: tuple[Connector, ...] = (
+    kubernetes.CONNECTOR,
+    mlflow.CONNECTOR,
+    vector_store.CONNECTOR,
+    openai_compatible.CONNECTOR,
+)
+CONNECTORS: Mapping[Source, Connector] = {connector.source: connector for connector in _ALL}
 
 
 def options_of(source: Source, given: dict[str, Any], settings: InventorySettings) -> In:
