@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
+import orjson
 import yaml
 from pydantic import Field, StringConstraints
 
@@ -413,7 +414,7 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
     """Workloads and serving resources of the cluster; each listing fails for itself."""
     # Imported here: it brings the models of all of Kubernetes, which a service that looks at no cluster need not hold.
     import httpx2
-    from lightkube import ApiError, AsyncClient, KubeConfig
+    from lightkube import AsyncClient, KubeConfig
     from lightkube.core.exceptions import ConfigError
     from lightkube.generic_resource import create_namespaced_resource
     from lightkube.resources.apps_v1 import DaemonSet, Deployment, StatefulSet
@@ -421,7 +422,7 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
     from lightkube.resources.networking_v1 import Ingress
 
     # The last four are what lightkube makes of an answer that is no Kubernetes object.
-    failures = (ApiError, httpx2.HTTPError, ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError)
+    failures = (Refused, httpx2.HTTPError, ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError)
     try:
         config = (
             KubeConfig.from_dict(_anonymous(options.endpoint_url)) if options.endpoint_url else KubeConfig.from_env()
@@ -433,9 +434,12 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
     spaces: Sequence[str] = options.namespaces or ("*",)
 
     async def listed(resource: Any) -> AsyncIterator[Mapping[str, Any]]:
-        for space in spaces:
-            async for one in client.list(resource, namespace=space, chunk_size=PAGE_SIZE):
-                yield one.to_dict()
+        try:
+            for space in spaces:
+                async for one in client.list(resource, namespace=space, chunk_size=PAGE_SIZE):
+                    yield one.to_dict()
+        except httpx2.HTTPStatusError as error:
+            raise Refused(error.response.status_code, error.response.text) from error
 
     try:
         exposure = Exposure()
@@ -467,12 +471,24 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
                     async for entry in listed(resource):
                         for one in _mapped(mapped, entry, kind, scope.fail):
                             await scope.add(one)
-                except ApiError as error:
+                except Refused as error:
                     # A cluster without that kind of resource holds none of it.
-                    if error.status.code != 404 or kind not in _CUSTOM_MODELS:
+                    if error.status != 404 or kind not in _CUSTOM_MODELS:
                         raise
     finally:
         await client.close()
+
+
+class Refused(Exception):
+    """The API server refused a listing; what it says about it."""
+
+    def __init__(self, status: int, body: str) -> None:
+        try:
+            words = str(orjson.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            words = body[:300]
+        super().__init__(f"HTTP {status}: {words}".rstrip(": "))
+        self.status = status
 
 
 def _anonymous(url: str) -> dict[str, Any]:
