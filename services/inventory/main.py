@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.inventory import api, events, jobs
+from services.inventory.cli import add_discovery
 from services.inventory.settings import InventorySettings
 from services.inventory.store.schema import metadata
 from shared.commands import command_line
@@ -22,3 +23,4 @@ SERVICE = Service(
     periodic=[Periodic("scheduled discovery", 5.0, jobs.start_scheduled_runs)],
 )
 app = command_line(SERVICE, InventorySettings)
+add_discovery(app)
