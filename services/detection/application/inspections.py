@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import prometheus_client
@@ -26,7 +27,7 @@ from services.detection.domain.interaction import Interaction, check_size
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
 from services.detection.domain.similarity import PromptIndex
-from services.detection.domain.suppressions import suppressed
+from services.detection.domain.suppressions import LOOKS, suppressed
 from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
 from services.detection.live import Live
 from services.detection.stream.sessions import load_or_go_on
@@ -36,7 +37,10 @@ from shared.contracts.detection import Decision, Direction, Verdict
 from shared.contracts.inventory import Lifecycle
 from shared.errors import Invalid
 
+Answer = TypeVar("Answer")
+
 LONG_TEXT = 16_384
+"""Characters from which reading them takes so long, tens of milliseconds, that nobody else should wait for it."""
 INSPECTIONS = prometheus_client.Counter(
     "colonnade_detection_inspections_total",
     "Interactions inspected, by what was held of them and done.",
@@ -58,7 +62,8 @@ class Degradation(StrEnum):
     """Why an interaction was not looked at in full.
 
     `state_unavailable`: what its session, actor and asset did elsewhere is not known, so that rates count too little.
-    `deadline_exceeded`: the detectors took too long, or none was free; they held nothing of it.
+    `deadline_exceeded`: the detectors took too long, or none was free; they held nothing of it, or it is not known
+    which of their findings a suppression's pattern excuses, so that none is.
     """
 
     STATE_UNAVAILABLE = "state_unavailable"
@@ -164,13 +169,9 @@ async def inspect(
         degraded.append(Degradation.STATE_UNAVAILABLE)
     generation = memory.rules_at
     try:
-        # A long text takes tens of milliseconds, in which nobody else should wait. Nobody waits for what came as a
-        # stream: it has no deadline, and is inspected however long that takes.
-        seen = (
-            await asyncio.wait_for(memory.aside(look), memory.deadline_seconds if inline else None)
-            if interaction.size > LONG_TEXT
-            else look()
-        )
+        # Nobody waits for what came as a stream: it has no deadline, and is inspected however long that takes.
+        until = started + memory.deadline_seconds if inline else None
+        seen = await _looked(look, interaction.size, memory, until)
     except asyncio.TimeoutError:
         degraded.append(Degradation.DEADLINE_EXCEEDED)
         seen = Inspected((), {})
@@ -186,12 +187,17 @@ async def inspect(
         findings += tuple(
             tracking.observe(tracking.open(b""), interaction, seen, detector=memory.detector, asset=asset, now=now)
         )
-    findings = _marked(findings, interaction, team, asset, prompts, memory, now)
+    unseen = Degradation.DEADLINE_EXCEEDED in degraded
+    try:
+        findings = await _marked(findings, interaction, team, asset, prompts, memory, now, until)
+    except asyncio.TimeoutError:
+        if not unseen:
+            degraded.append(Degradation.DEADLINE_EXCEEDED)
     verdict, score = weigh(findings, handling.profile)
     counts: list[Callable[[], None]] = [
         partial(memory.tracking.count, interaction, now, flagged=verdict is not Verdict.ALLOW)
     ]
-    if Degradation.DEADLINE_EXCEEDED not in degraded:
+    if not unseen:
         counts.append(
             partial(
                 memory.tally.count, interaction, findings, verdict, generation=generation,
@@ -242,17 +248,29 @@ async def observe(
     watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
     asset = watched.asset if watched is not None else None
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset)
-    inspected = await memory.aside(look) if interaction.size > LONG_TEXT else look()
+    inspected = await _looked(look, interaction.size, memory)
     observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     team = asset.owner_team if asset is not None else interaction.team
-    found = _marked(tuple(observed), interaction, team, asset, None, memory, now)
+    found = await _marked(tuple(observed), interaction, team, asset, None, memory, now)
     verdict, _score = weigh(found, handling.profile)
     decision = decide(found, handling.mode, handling.profile)
     return _sightings(
         found, THRESHOLDS[handling.profile].flag_at, interaction, verdict, decision, inspection_id, team, caller,
         memory, now, traceparent,
     )  # fmt: skip
+
+
+async def _looked(look: Callable[[], Answer], characters: int, memory: Live, until: float | None = None) -> Answer:
+    """What `look` gives, beside the loop when it reads so much that others would wait.
+
+    Raises:
+        asyncio.TimeoutError: `until`, by `perf_counter`, it was not done, or no thread was free.
+    """
+    if characters <= LONG_TEXT:
+        return look()
+    left = None if until is None else max(0.0, until - time.perf_counter())
+    return await asyncio.wait_for(memory.aside(look), left)
 
 
 def _sightings(
@@ -293,7 +311,7 @@ def _sightings(
     return found
 
 
-def _marked(
+async def _marked(
     findings: tuple[Finding, ...],
     interaction: Interaction,
     team: str,
@@ -301,15 +319,23 @@ def _marked(
     prompts: PromptIndex | None,
     memory: Live,
     now: datetime,
+    until: float | None = None,
 ) -> tuple[Finding, ...]:
-    """The findings, those marked that a suppression holds for."""
+    """The findings, those marked that a suppression holds for.
+
+    Raises:
+        asyncio.TimeoutError: as `_looked`.
+    """
     standing = memory.suppressions_of(findings, team)
     if not standing:
         return findings
     look = partial(memory.detector.inspect, now=now, asset=asset, prompts=prompts)
-    return suppressed(
-        findings, interaction, team, now, standing, partial(digest, memory.key), lambda rest: look(rest).findings
-    )
+    mark = partial(
+        suppressed, findings, interaction, team, now, standing, partial(digest, memory.key),
+        lambda rest: look(rest).findings,
+    )  # fmt: skip
+    looks = LOOKS if any(one.pattern is not None for one in standing) else 0
+    return await _looked(mark, interaction.size * looks, memory, until)
 
 
 def _redactions(seen: Inspected, findings: Sequence[Finding]) -> Mapping[str, tuple[Sensitive, ...]]:
