@@ -17,6 +17,7 @@ import typer
 
 from services.detection import api, events, pack
 from services.detection.application import containments, rules, suppressions
+from services.detection.application.trials import Trials
 from services.detection.domain.assets import Handling
 from services.detection.live import Live
 from services.detection.settings import DetectionSettings
@@ -55,6 +56,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         deadline=timedelta(seconds=settings.deadline_seconds),
     )
     runtime.resources["live"] = memory
+    trials = runtime.resources["trials"] = Trials()
     runtime.resources["publisher"] = publisher
     runtime.resources["worker"] = StreamWorker(runtime, memory, publisher)
     compiling = asyncio.create_task(asyncio.to_thread(pack.compiled))
@@ -79,6 +81,7 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         # What was counted in the last second is all that it costs.
         telemetry.logger().warning("activity_not_shared", error=repr(error))
     memory.close()
+    trials.close()
 
 
 async def follow(runtime: Runtime) -> None:
