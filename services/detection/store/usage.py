@@ -39,9 +39,10 @@ _ADD = """
         flagged = known.flagged + excluded.flagged
     RETURNING subject_by, subject_key, span, slot, tokens, cost_usd, requests, flagged
 """
-_RECENT = (
-    "SELECT * FROM usage_amount WHERE subject_by = $1 AND subject_key = ANY($2::text[]) AND span = $3 AND slot >= $4"
-)
+_RECENT = """
+    SELECT subject_key, slot, tokens, cost_usd, requests, flagged, alerted
+    FROM usage_amount WHERE subject_by = $1 AND subject_key = ANY($2::text[]) AND span = $3 AND slot >= $4
+"""
 _ALERT = """
     UPDATE usage_amount SET alerted = $3
     WHERE subject_by = 'asset' AND subject_key = $1 AND span = 'hour' AND slot = $2 AND alerted < $3

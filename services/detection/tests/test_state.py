@@ -33,6 +33,28 @@ async def test_the_migrations_make_the_tables_that_the_code_has(postgres: TestSe
     await postgres.drop(url)
 
 
+async def test_a_later_release_may_add_columns_while_this_one_runs(detection: Harness) -> None:
+    await detection.deliver(an_asset_registered())
+    client, memory = detection.client(), memory_of(detection)
+    migrating = await detection.runtime.db.connect_alone()
+
+    async def attack() -> None:
+        body = an_input(ATTACK, session_id="s", asset_id=str(ASSET), usage={"input_tokens": 5})
+        assert (await client.post("/v1/inspections", json=body)).status_code == 200
+
+    async def share() -> None:
+        await memory.share_once(everything=True)
+
+    # Twice, so that every statement is prepared; then each is the first to meet the new columns, since the one that
+    # stumbles has its connection prepare all of them anew.
+    for number, step in enumerate((attack, share, attack, share, attack, share)):
+        if number >= 4:
+            for table in SERVICE.metadata.sorted_tables:
+                await migrating.execute(f"ALTER TABLE {table.name} ADD COLUMN of_a_later_release_{number} text")
+        await step()
+    await migrating.close()
+
+
 async def test_assets_are_copied_and_stale_news_is_skipped(detection: Harness) -> None:
     await detection.deliver(
         an_asset_registered(),
