@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -116,6 +117,33 @@ async def test_a_new_release_replaces_what_nobody_changed(detection: Harness) ->
         ("injection_keyword_match", "changed", True),
         ("shipped_no_longer", "disabled", False),
     }
+
+
+async def test_a_replica_of_the_release_before_does_not_bring_its_rules_back(
+    detection: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "injection_keyword_match"
+    now, shipped = datetime.now(UTC), pack.shipped()
+    rule = shipped[name].rule.model_copy(update={"title": "Mended"})
+    later = {**shipped, name: replace(shipped[name], rule=rule, digest="later")}
+    both = [(pack.revision() + 1, later, 1), (pack.revision(), shipped, 0), (pack.revision() + 1, later, 0)]
+    for revision, ships, written in both:
+        monkeypatch.setattr(pack, "revision", lambda revision=revision: revision)
+        monkeypatch.setattr(pack, "shipped", lambda ships=ships: ships)
+        async with detection.runtime.db.begin() as tx:
+            assert await application.take_over_pack(tx, now) == written
+    path = f"/v1/rules/{name}"
+    assert (await detection.client().get(path)).json()["title"] == "Mended"
+    monkeypatch.undo()
+    # Who goes back to a release for good says so; from then on its replicas start as ever.
+    async with detection.runtime.db.begin() as tx:
+        assert await application.take_over_pack(tx, now, older=True) == 1
+        assert await application.take_over_pack(tx, now) == 0
+    assert (await detection.client().get(path)).json()["title"] == shipped[name].rule.title
+
+
+def test_the_pack_was_given_a_revision_after_its_last_change() -> None:
+    assert pack.is_revised(), "run `python -m services.detection revise-pack`"
 
 
 async def test_a_rule_that_a_release_left_out_comes_back_with_the_next_start_that_ships_it(
