@@ -182,14 +182,15 @@ async def list_rules(
 ) -> Response:
     """List rules by id; those for certain assets only to callers who see all of these.
 
+    While a newer release is being rolled out, rules of its that this replica cannot read are left out.
+
     As Sigma, a page is one YAML stream; the next page's cursor is in its last comment and in the header Next-Cursor.
     """
     wanted: dict[str, Any] = {"kind": kind, "category": category, "status": status, "origin": origin}
     filters = {name: str(value) for name, value in wanted.items() if value is not None}
     after = str(page.after[0]) if page.after is not None else None
-    rows = await work.read(lambda tx: store.page(tx, work.caller, filters, after, page.limit))
-    shown = rows[: page.limit]
-    cursor = page.cursor(shown[-1].rule.id) if len(rows) > page.limit else None
+    shown, last = await work.read(lambda tx: store.page(tx, work.caller, filters, after, page.limit))
+    cursor = page.cursor(last) if last is not None else None
     if format == "sigma":
         return _sigma_stream(shown, cursor)
     return reply(PageOf[RuleView](items=[RuleView.of(stored) for stored in shown], next_cursor=cursor))
@@ -257,11 +258,16 @@ async def test_rule(body: RuleTrial, room: Room) -> Response:
 
 
 @router.get(
-    "/{rule_id}", response_model=OneRuleView, responses=_SIGMA | {409: {"description": "It has no form in Sigma."}}
+    "/{rule_id}",
+    response_model=OneRuleView,
+    responses=_SIGMA | {409: {"description": "It has no form in Sigma, or is of a newer release."}},
 )
 @requires("detection:read")
 async def get_rule(rule_id: str, work: Work, format: Format = "colonnade") -> Response:
-    """One rule, with the attacks it was made for; as Sigma, 409 when Sigma cannot say it."""
+    """One rule, with the attacks it was made for.
+
+    409 when Sigma cannot say it, or a newer release wrote it and this replica cannot read it.
+    """
     stored = await work.read(lambda tx: store.get(tx, work.caller, rule_id))
     if stored is None:
         raise NoSuchRule(f"there is no rule {rule_id}")

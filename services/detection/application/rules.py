@@ -8,14 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from services.detection import pack
 from services.detection.application import SYSTEM, promotion, trials
 from services.detection.application.promotion import Limits, NotQuiet
 from services.detection.application.trials import TextRecord
 from services.detection.domain.assets import NoSuchAsset
-from services.detection.domain.rules import InvalidRule, Rule, Status
+from services.detection.domain.rules import InvalidRule, Rule, Status, UnreadableRule
 from services.detection.store import assets, cases, generation
 from services.detection.store import rules as store
 from services.detection.store.cases import Case
@@ -210,7 +208,7 @@ async def demote_if_noisy(tx: Tx, rule_id: str, limits: Limits, now: datetime) -
     """Put a rule in shadow whose judged alerts show too many false ones; it as it is then, None when it stays."""
     try:
         stored = await promotion.noisy(tx, rule_id, limits, now)
-    except ValidationError:
+    except UnreadableRule:
         # A later release wrote it: its replicas judge it.
         return None
     if stored is not None:
@@ -328,7 +326,7 @@ async def take_over_pack(tx: Tx, now: datetime, *, older: bool = False) -> int:
             continue
         try:
             gone = await store.get(tx, SYSTEM, rule_id, lock=True)
-        except ValidationError:
+        except UnreadableRule:
             # A later release wrote it, and this start is of an earlier one: it does not run here in any case.
             continue
         if gone is not None and gone.updated_by == SYSTEM.subject and gone.rule.status is not Status.DEPRECATED:
@@ -345,7 +343,7 @@ async def _demoted(tx: Tx, rule_id: str) -> StoredRule | None:
     """The rule as it stands; None when a later release wrote what this one cannot read."""
     try:
         return await store.get(tx, SYSTEM, rule_id, lock=True)
-    except ValidationError:
+    except UnreadableRule:
         return None
 
 

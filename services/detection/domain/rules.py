@@ -34,7 +34,7 @@ from services.detection.domain import folding, taxonomy
 from shared.contracts.detection import Direction, FindingKind, Severity
 from shared.contracts.incidents import IncidentCategory
 from shared.contracts.inventory import AssetType, DataClassification
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 
 MAX_PROGRAM_SIZE = 20_000
 """Upper bound on a pattern's RE2 program, in steps: what it may take of memory."""
@@ -52,6 +52,10 @@ DATA_KINDS = frozenset({FindingKind.SECRET, FindingKind.PII})
 
 class InvalidRule(Invalid):
     """The rule is not valid."""
+
+
+class UnreadableRule(Conflict):
+    """A later release wrote this rule, and this one cannot read it."""
 
 
 class Level(StrEnum):
