@@ -17,6 +17,7 @@ from shared.models import In
 
 MAX_ITEMS = 500
 MAX_MESSAGES = 200
+TOOL_NAME = 300
 _DIRECTIONS = {
     "user": Direction.INPUT,
     "assistant": Direction.OUTPUT,
@@ -89,6 +90,8 @@ class Message(Foreign):
     refusal: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[MessageToolCall] | None = Field(default=None, max_length=100)
+    tool_call_id: str | None = Field(default=None, description="Of a result: the call that it is of.")
+    name: str | None = Field(default=None, description="Of a result of an older function: which one.")
     function_call: FunctionCall | None = Field(default=None, description="As older models wrote it.")
 
 
@@ -131,10 +134,11 @@ class Chat(In):
 
 
 class ToolCall(In):
-    """A call of a tool by an agent."""
+    """A call of a tool by an agent, or with the direction tool_result what came of one."""
 
     name: Annotated[str, Field(min_length=1, max_length=300)]
     arguments: dict[str, Any] = Field(default_factory=dict)
+    failed: bool = Field(default=False, description="Of a result: the tool failed, or refused.")
 
 
 class Usage(In):
@@ -211,8 +215,9 @@ def interaction_of(asked: NewInspection, caller: Caller) -> Interaction:
     segments: list[Segment] = []
     if asked.content:
         segments.append(Segment("/content", direction, asked.content))
+    tools: dict[str, str] = {}
     for field, message in asked.chat():
-        segments += _segments(message, field)
+        segments += _segments(message, field, tools)
     if asked.tool is not None:
         arguments = leaves_of(asked.tool.arguments, "/tool/arguments")
         if arguments is not None:
@@ -236,28 +241,45 @@ def interaction_of(asked: NewInspection, caller: Caller) -> Interaction:
         tokens=usage.input_tokens + usage.output_tokens,
         cost_usd=usage.cost_usd,
         team=team_of(caller),
+        failed=asked.tool is not None and asked.tool.failed,
     )
 
 
-def _segments(message: Message, field: str) -> list[Segment]:
+def _segments(message: Message, field: str, tools: dict[str, str]) -> list[Segment]:
+    """A message's texts. Its calls join `tools`, names by ids, in which its results find theirs."""
     direction = _DIRECTIONS.get(message.role)
     if direction is None:
         return []
+    result = direction is Direction.TOOL_RESULT
+    tool = (tools.get(message.tool_call_id or "") or message.name or "")[:TOOL_NAME] or None if result else None
     found: list[Segment] = []
     if isinstance(message.content, str):
-        found.append(Segment(f"{field}/content", direction, message.content))
+        found.append(Segment(f"{field}/content", direction, message.content, tool=tool))
     for at, part in enumerate(message.content if isinstance(message.content, list) else ()):
-        found += [Segment(f"{field}/content/{at}/{name}", direction, text) for name, text in part.texts()]
+        found += [Segment(f"{field}/content/{at}/{name}", direction, text, tool=tool) for name, text in part.texts()]
     for name, said in (("refusal", message.refusal), ("reasoning_content", message.reasoning_content)):
         if said:
             found.append(Segment(f"{field}/{name}", direction, said))
     for at, call in enumerate(message.tool_calls or ()):
         where = f"{field}/tool_calls/{at}"
-        if call.function is not None:
-            found.append(Segment(f"{where}/function/arguments", Direction.TOOL_CALL, call.function.arguments))
-        if call.custom is not None:
-            found.append(Segment(f"{where}/custom/input", Direction.TOOL_CALL, call.custom.input))
+        given = (
+            ("function/arguments", call.function.name, call.function.arguments)
+            if call.function is not None
+            else ("custom/input", call.custom.name, call.custom.input)
+            if call.custom is not None
+            else None
+        )
+        if given is not None:
+            found.append(_called(f"{where}/{given[0]}", given[1], given[2]))
+            if call.id:
+                tools[call.id] = given[1]
     if message.function_call is not None:
-        where = f"{field}/function_call/arguments"
-        found.append(Segment(where, Direction.TOOL_CALL, message.function_call.arguments))
-    return [segment for segment in found if segment.text]
+        found.append(
+            _called(f"{field}/function_call/arguments", message.function_call.name, message.function_call.arguments)
+        )
+    # A call without arguments is a call.
+    return [segment for segment in found if segment.text or segment.direction is Direction.TOOL_CALL]
+
+
+def _called(field: str, tool: str, arguments: str) -> Segment:
+    return Segment(field, Direction.TOOL_CALL, arguments, tool=tool)

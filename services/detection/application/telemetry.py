@@ -124,6 +124,7 @@ def _item(
         cost_usd=reading.cost_usd,
         team=team,
         counts=reading.counts,
+        failed=reading.failed,
     )
     return Item(
         interaction,

@@ -32,12 +32,20 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One text of an interaction. `field` is its JSON Pointer in the request; `leaves` are its parts, if it has any."""
+    """One text of an interaction.
+
+    Attributes:
+        field: its JSON Pointer in the request.
+        leaves: its parts, if it has any.
+        tool: the tool that is called with it, or whose result it is, where messages name one; that of an interaction
+            as a whole is the interaction's own.
+    """
 
     field: str
     direction: Direction
     text: str
     leaves: tuple[Leaf, ...] = ()
+    tool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,9 @@ async def sort_in(message: Message, created: str, memory: Live, publisher: Publi
 
 
 def _items(one: Interaction, place: str) -> list[Item]:
-    whole = Reading(one.direction, one.segments, place, place, (), one.tool, one.tokens, one.cost_usd)
+    whole = Reading(
+        one.direction, one.segments, place, place, (), one.tool, one.tokens, one.cost_usd, failed=one.failed
+    )
     found = []
     for part in windows(whole):
         interaction = Interaction(
@@ -173,6 +175,7 @@ def _items(one: Interaction, place: str) -> list[Item]:
             cost_usd=part.cost_usd,
             team=one.team,
             counts=part.counts,
+            failed=part.failed,
         )
         found.append(
             Item(
