@@ -185,6 +185,16 @@ class Live:
         for subject, total in totals.items():
             self.sessions.learn(subject, total)
 
+    def release(self) -> None:
+        """What came by the stream is stored as handled: what was counted of it counts."""
+        self.sessions.release()
+        self.tracking.release()
+
+    def drop_held(self) -> None:
+        """What came by the stream and was not stored is handled by somebody else, who counts it."""
+        self.sessions.drop_held()
+        self.tracking.drop_held()
+
     async def write_down_tally(self) -> None:
         """Add what was counted here to the shared figures of rules and suppressions."""
         counted, self.tally = self.tally, Tally()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import prometheus_client
@@ -28,6 +28,7 @@ from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
 from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.suppressions import LOOKS, suppressed
+from services.detection.domain.trackers import Session
 from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
 from services.detection.live import Live
 from services.detection.stream.sessions import load_or_go_on
@@ -125,8 +126,7 @@ async def prepare(
     wanted = {one.asset_id for one in interactions if one.asset_id is not None}
     await memory.expect(caller, wanted, age_seconds=age_seconds)
     await memory.know([subject for one in interactions for subject in _counted(one)])
-    if memory.states.tracker is not None:
-        await load_or_go_on(memory.states, interactions)
+    await load_or_go_on(memory.states, interactions)
 
 
 async def inspect(
@@ -161,7 +161,7 @@ async def inspect(
     asset = watched.asset if watched is not None else None
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     check_size(interaction)
-    measured = _measure(interaction, memory, now)
+    measured = _measure(interaction, memory, now, hold=not inline)
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
     team = asset.owner_team if asset is not None else team_of(caller)
     degraded = []
@@ -177,16 +177,13 @@ async def inspect(
         seen = Inspected((), {})
     findings = seen.findings
     states = memory.states
-    if interaction.session_id is not None and (states.tracker is not None or not inline):
-        if states.of(interaction) is not None:
-            findings += tuple(states.observe(interaction, seen, detector=memory.detector, asset=asset, now=now))
-        elif inline:
-            memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
+    told: dict[str, Any] = {"detector": memory.detector, "asset": asset, "now": now, "hold": not inline}
     if interaction.session_id is None:
-        tracking = memory.tracking
-        findings += tuple(
-            tracking.observe(tracking.open(b""), interaction, seen, detector=memory.detector, asset=asset, now=now)
-        )
+        findings += tuple(memory.tracking.observe(Session(), interaction, seen, **told))
+    elif states.of(interaction) is not None:
+        findings += tuple(states.observe(interaction, seen, **told))
+    elif inline:
+        memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
     unseen = Degradation.DEADLINE_EXCEEDED in degraded
     try:
         findings = await _marked(findings, interaction, team, asset, prompts, memory, now, until)
@@ -249,7 +246,7 @@ async def observe(
     asset = watched.asset if watched is not None else None
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset)
     inspected = await _looked(look, interaction.size, memory)
-    observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+    observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now, hold=True)
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     team = asset.owner_team if asset is not None else interaction.team
     found = await _marked(tuple(observed), interaction, team, asset, None, memory, now)
@@ -356,14 +353,14 @@ def _counted(interaction: Interaction) -> list[Subject]:
     return []
 
 
-def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured | None:
+def _measure(interaction: Interaction, memory: Live, now: datetime, *, hold: bool) -> Measured | None:
     subjects = _counted(interaction)
     if not subjects:
         return None
-    rates = memory.sessions.count(subjects, interaction.amounts(), now.timestamp())
+    rates = memory.sessions.count(subjects, interaction.amounts(), now.timestamp(), hold=hold)
     outputs = [one for one in interaction.segments if one.direction is Direction.OUTPUT]
     figures: dict[Metric, float] = {}
     samples = 0
     if outputs and subjects[0].by == "session":
-        figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text)
+        figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text, hold=hold)
     return Measured(figures, rates, samples)

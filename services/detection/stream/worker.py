@@ -138,6 +138,7 @@ class StreamWorker:
             finally:
                 await end(*tasks)
                 self._states.own(())
+                self._memory.drop_held()
 
     async def _take_over(self, units: frozenset[int]) -> None:
         try:
@@ -202,15 +203,15 @@ class StreamWorker:
             return 1
         items = [one for one in (self._news_of(unit, item) for item in parcel.items) if one is not None]
         interactions = [item.interaction for item in items]
-        await self._states.load(interactions)
         age = max(0.0, time.time() - parcel.at)
-        await inspections.prepare(interactions, parcel.caller, self._memory, age_seconds=age)
         keys = effects.keys.setdefault(unit, [])
-        for number, item in enumerate(items):
-            await self._inspect(unit, item, parcel, effects, keys)
-            if number % 8 == 7:
-                # Inline inspections of this process do not wait for a whole message.
-                await asyncio.sleep(0)
+        async with self._states.at_hand(interactions):
+            await inspections.prepare(interactions, parcel.caller, self._memory, age_seconds=age)
+            for number, item in enumerate(items):
+                await self._inspect(unit, item, parcel, effects, keys)
+                if number % 8 == 7:
+                    # Inline inspections of this process do not wait for a whole message.
+                    await asyncio.sleep(0)
         STREAM_ITEMS.labels("repeated").inc(len(parcel.items) - len(items))
         return len(parcel.items)
 
@@ -324,6 +325,7 @@ class StreamWorker:
                 telemetry.logger().warning("stream_not_stored", error=repr(error), attempt=attempt)
                 await asyncio.sleep(min(0.1 * attempt, 1.0))
         self._states.saved()
+        self._memory.release()
         for count in effects.counts:
             count()
         for unit, (_, upto) in moves.items():

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from services.detection.domain.detector import Inspected
 from services.detection.domain.interaction import Interaction, Segment
+from services.detection.domain.trackers import Session
 from services.detection.domain.trackers import usage as domain
 from services.detection.domain.trackers.usage import Used
 from services.detection.store import usage
@@ -113,7 +114,7 @@ async def test_canaries_are_kept_as_hashes_and_reach_the_tracker(detection: Harn
     tracking = memory.tracking
     said = Interaction(Direction.OUTPUT, (Segment("/content", Direction.OUTPUT, "ZK quokka 7f3a 91"),), ASSET)
     found = tracking.observe(
-        tracking.open(b""),
+        Session(),
         said,
         Inspected((), {}),
         detector=memory.detector,
@@ -160,7 +161,7 @@ async def test_what_was_learned_survives_a_restart(detection: Harness) -> None:
             asked = Interaction(Direction.INPUT, (Segment("/content", Direction.INPUT, HARMLESS),), ASSET, "s", "agent")
             for one in (call, asked):
                 memory.tracking.observe(
-                    memory.tracking.open(b""), one, Inspected((), {}), detector=memory.detector, asset=watched.asset,
+                    Session(), one, Inspected((), {}), detector=memory.detector, asset=watched.asset,
                     now=now - timedelta(days=5 - day),
                 )  # fmt: skip
         await memory.share_once(everything=True)
@@ -172,7 +173,7 @@ async def test_what_was_learned_survives_a_restart(detection: Harness) -> None:
             found = [
                 one.rule_id
                 for one in restarted.observe(
-                    restarted.open(b""), call, Inspected((), {}), detector=memory.detector, asset=watched.asset, now=now
+                    Session(), call, Inspected((), {}), detector=memory.detector, asset=watched.asset, now=now
                 )
             ]
             await restarted.share(detection.runtime.db, memory.detector, now, timedelta(hours=1), everything=True)
