@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,6 +38,7 @@ from shared.database import Database
 
 PROFILE_SECONDS = 10.0
 """Between two exchanges of profiles: kilobytes each, and nothing in them is urgent."""
+PROFILES_AT_ONCE = 32
 SHARED_FROM = 50
 """Requests of an actor's day from which its sketch is shared: below, there is nothing that it could show."""
 _PLACES_AT_MOST = 100_000
@@ -175,7 +176,7 @@ class Tracking:
         Usage goes each time, profiles and sketches every PROFILE_SECONDS, or with `everything`.
 
         Raises:
-            Exception: as the database; then nothing was shared, and the part is kept for the next time.
+            Exception: as the database; what was not shared then is kept for the next time.
         """
         used, self._used = self._used, {}
         learned: dict[str, Profile] = {}
@@ -192,28 +193,30 @@ class Tracking:
         if not (used or learned or asked):
             return
         try:
-            async with db.begin() as tx:
-                # Actors' sketches were kept here alone before: the first time all of it is shared.
-                actors = await store.merge_profiles(
-                    tx,
-                    "actor",
-                    asked,
-                    lambda key, state: _merged(_probing_of(state), self._whole(key, asked[key], state)),
-                    now,
-                )
-                profiles = await store.merge_profiles(
-                    tx, "asset", learned, lambda key, state: _merged(_profile_of(state), learned[key]), now
-                )
-                if used:
-                    # Last, since alerts are raised under a lock that inspections queue for.
+            if used:
+                async with db.begin() as tx:
                     await application.share(tx, used, detector, self._baselines, now, folding)
+                used = {}
+            # Actors' sketches were kept here alone before: the first time all of it is shared.
+            await _exchange(
+                db,
+                "actor",
+                asked,
+                lambda key, state: _merged(_probing_of(state), self._whole(key, asked[key], state)),
+                lambda key, state: self._actors.update({key: _probing_of(state)}),
+                now,
+            )
+            await _exchange(
+                db,
+                "asset",
+                learned,
+                lambda key, state: _merged(_profile_of(state), learned[key]),
+                lambda key, state: self._profiles.update({key: _profile_of(state)}),
+                now,
+            )
         except BaseException:
             self._give_back(used, learned, asked)
             raise
-        for key, state in profiles.items():
-            self._profiles[key] = _profile_of(state)
-        for key, state in actors.items():
-            self._actors[key] = _probing_of(state)
         self._make_room()
 
     def _requests(self, key: str, part: Probing) -> int:
@@ -246,6 +249,29 @@ class Tracking:
                 kept.popitem(last=False)
         while len(self._baselines) > self._capacity:
             del self._baselines[next(iter(self._baselines))]
+
+
+async def _exchange(
+    db: Database,
+    kind: str,
+    parts: dict[str, Any],
+    merged: Callable[[str, bytes], bytes],
+    know: Callable[[str, bytes], None],
+    now: datetime,
+) -> None:
+    """Add parts to what all replicas share, a few in a transaction; what is shared leaves `parts`.
+
+    An outage leaves thousands to catch up on: in one transaction they would be locked as long as it takes to put all
+    of them together, and other replicas with them.
+    """
+    keys = sorted(parts)
+    for start in range(0, len(keys), PROFILES_AT_ONCE):
+        some = keys[start : start + PROFILES_AT_ONCE]
+        async with db.begin() as tx:
+            found = await store.merge_profiles(tx, kind, some, merged, now)
+        for key, state in found.items():
+            know(key, state)
+            del parts[key]
 
 
 @dataclass(slots=True)

@@ -55,7 +55,8 @@ STREAM_ITEMS = prometheus_client.Counter(
     ["outcome"],
 )
 STREAM_LAG = prometheus_client.Gauge(
-    "colonnade_detection_stream_lag_seconds", "Age of the newest message of telemetry when it was handled."
+    "colonnade_detection_stream_lag_seconds",
+    "Age of the newest message of telemetry when it was handled; 0 with none to handle.",
 )
 
 
@@ -139,6 +140,7 @@ class StreamWorker:
                 await end(*tasks)
                 self._states.own(())
                 self._memory.drop_held()
+                STREAM_LAG.set(0.0)
 
     async def _take_over(self, units: frozenset[int]) -> None:
         try:
@@ -187,8 +189,8 @@ class StreamWorker:
             if effects.moves or idle:
                 await self._store(effects)
                 saved_at = time.monotonic()
-            if newest:
-                STREAM_LAG.set(max(0.0, time.time() - newest))
+            # Also where nothing comes any more: the last figure would stand for ever.
+            STREAM_LAG.set(max(0.0, time.time() - newest) if newest else 0.0)
 
     # -- one message -------------------------------------------------------------------------------------------------
 

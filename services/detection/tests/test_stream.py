@@ -12,11 +12,13 @@ from uuid import uuid4
 import nats
 import nats.errors
 import orjson
+import prometheus_client
 import pytest
 
 from deploy.local.nats import Nats
 from services.detection.domain.interaction import Interaction
 from services.detection.stream.wire import IN_STREAM, STREAM, partition_of
+from services.detection.stream.worker import STREAM_LAG
 from services.detection.tests.conftest import caught_up, memory_of
 from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, a_rule, an_asset_registered, an_input
 from services.detection.tests.otlp import PROTOBUF, chat, traces
@@ -226,6 +228,18 @@ async def test_content_leaves_the_streams_when_it_is_handled(streaming: Harness,
     for stream in (STREAM, IN_STREAM):
         info = await streaming.runtime.bus.jetstream(f"STREAM.INFO.{stream}")
         assert (info["state"]["last_seq"] > 0, info["state"]["bytes"]) == (True, 0)
+
+
+async def test_who_reads_nothing_lags_behind_nothing(streaming: Harness) -> None:
+    def lag() -> float | None:
+        return prometheus_client.REGISTRY.get_sample_value("colonnade_detection_stream_lag_seconds")
+
+    async with working(streaming) as worker:
+        STREAM_LAG.set(99.0)
+        await eventually(lambda: lag() == 0.0)
+        await eventually(lambda: bool(worker.ownership.units))
+        STREAM_LAG.set(99.0)
+    assert lag() == 0.0
 
 
 async def test_all_of_a_session_goes_to_one_partition_and_teams_are_kept_apart() -> None:
