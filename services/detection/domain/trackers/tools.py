@@ -83,20 +83,23 @@ class Call:
         """How much speaks for a misuse that ends with this call; 0 when the steps did not come in this order.
 
         Steps are looked for backwards, each in another tool than the next: reading mail is both untrusted and private,
-        and one call is not two steps.
+        and one call is not two steps. A shell is as many tools as it has commands, and one command may be several.
         """
         if not self.acts & _BITS[steps[-1]]:
             return 0.0, ""
         turn, at = self.events[-1][0], self.events[-1][1]
+        runs = self.acts & _BITS[Act.EXECUTE]
         reach = [
-            event for event in self.events[:-1] if turn - event[0] <= within_turns and at - event[1] <= within_seconds
+            event
+            for event in (self.events if runs else self.events[:-1])
+            if turn - event[0] <= within_turns and at - event[1] <= within_seconds
         ]
         position, later, suspicious = len(reach), self.events[-1], False
         for step in reversed(steps[:-1]):
             found = -1
             for place in range(position - 1, -1, -1):
                 event = reach[place]
-                if event[2] & _BITS[step] and event[3] != later[3]:
+                if event[2] & _BITS[step] and (event[3] != later[3] or event[2] & _BITS[Act.EXECUTE]):
                     found = place
                     break
             if found < 0:
@@ -111,6 +114,9 @@ class Call:
         if self.carried >= 2:
             points += 1
             reasons.append(f"it carries {self.carried} pieces of what was read")
+        elif runs and Act.EGRESS is steps[-1] and any(self.acts & _BITS[step] for step in steps[:-1]):
+            points += 1
+            reasons.append("one command reads it and sends it")
         if suspicious:
             points += 1
             reasons.append("the untrusted content had signs of an attack")
@@ -153,10 +159,10 @@ class Tools:
         if acts & _BITS[Act.UNTRUSTED]:
             self._taint(text, hostile=heard.score >= BLOCK_AT)
         # Of some tools only the result is told: then that is what happened.
-        told = document or any(event[3] == _number(name) for event in self.events[-_RECENT:])
-        if acts and (document or not told or (suspicious and acts & _BITS[Act.UNTRUSTED])):
+        call = next((event for event in reversed(self.events[-_RECENT:]) if event[3] == _number(name)), None)
+        if acts and (document or call is None or (suspicious and acts & _BITS[Act.UNTRUSTED])):
             self._happened(turn, at, acts, "" if document else name, suspicious=suspicious)
-        if acts & _BITS[Act.SENSITIVE_READ]:
+        if (acts | (call[2] if call is not None and not document else 0)) & _BITS[Act.SENSITIVE_READ]:
             for value in carriable(text):
                 _keep(self.data, value, _DATA)
         return [] if document else self._came_back(heard, name, failed=failed or _is_error(text))
