@@ -78,7 +78,7 @@ async def inspect_batch(body: NewBatch, work: Work, memory: Memory, request: Req
     return await _record(sightings, answer, work, memory, request)
 
 
-def _parsed(item: dict[str, Any], caller: Caller) -> tuple[NewInspection, Interaction] | Invalid:
+def _parsed(item: Any, caller: Caller) -> tuple[NewInspection, Interaction] | Invalid:
     try:
         asked = NewInspection.model_validate(item)
         return asked, interaction_of(asked, caller)

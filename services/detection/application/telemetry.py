@@ -104,8 +104,8 @@ async def _explicit(told: Sequence[Told], caller: Caller, memory: Live) -> tuple
     wanted = {asset_id for asset_id in given.values() if asset_id is not None}
     if wanted:
         await memory.expect(caller, wanted)
-    visible = {asset_id for asset_id in wanted if await memory.visible(caller, asset_id)}
-    known = {name: asset_id for name, asset_id in given.items() if asset_id is not None and asset_id in visible}
+    hidden = await memory.hidden(caller, wanted)
+    known = {name: asset_id for name, asset_id in given.items() if asset_id is not None and asset_id not in hidden}
     return known, given.keys() - known.keys()
 
 

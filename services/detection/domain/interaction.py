@@ -115,10 +115,10 @@ def check_size(interaction: Interaction) -> None:
                 limit_bytes=SEGMENT_LIMIT_BYTES,
                 errors=[{"field": segment.field, "message": f"at most {SEGMENT_LIMIT_BYTES} bytes"}],
             )
-    if total > INTERACTION_LIMIT:
-        raise ContentTooLarge(
-            f"all texts together are longer than {INTERACTION_LIMIT} characters", limit=INTERACTION_LIMIT
-        )
+        if total > INTERACTION_LIMIT:
+            told = f"with this, all texts together are longer than {INTERACTION_LIMIT} characters"
+            errors = [{"field": segment.field, "message": told}]
+            raise ContentTooLarge(f"{segment.field}: {told}", limit=INTERACTION_LIMIT, errors=errors)
 
 
 def _over(text: str) -> bool:

@@ -146,7 +146,7 @@ async def sort_in(message: Message, created: str, memory: Live, publisher: Publi
     wanted = {one.asset_id for one, _ in read if one.asset_id is not None}
     # Messages queue behind one that waits, so each waits until it is old enough, and none for another's wait.
     await memory.expect(caller, wanted, age_seconds=max(0.0, time.time() - message.published_at))
-    hidden = {asset_id for asset_id in wanted if not await memory.visible(caller, asset_id)}
+    hidden = await memory.hidden(caller, wanted)
     items: list[Item] = []
     for one, place in read:
         if one.asset_id in hidden:

@@ -22,6 +22,7 @@ from services.detection.domain.trackers.profile import Profile
 from services.detection.domain.verdict import BLOCK_AT, Finding, weigh
 from services.detection.otlp import records_of
 from services.detection.stream.wire import Item, decode, encode, encode_item
+from services.detection.tests.factories import ATTACK
 from services.detection.tests.otlp import traces
 from services.detection.tests.watch import the_detector
 from shared.auth import Caller
@@ -218,6 +219,52 @@ def test_a_sequence_is_seen_in_the_messages_of_a_chat(detector: Detector) -> Non
         openai={"request": {"messages": history}, **answer({"role": "assistant", "content": "They like them."})}
     )
     assert "exfiltration_sequence" not in rules_in(detector, [harmless])
+
+
+def test_bodies_of_the_responses_api_are_read(detector: Detector) -> None:
+    request = {
+        "model": "gpt-5",
+        "instructions": "Answer briefly.",
+        "input": [
+            {"role": "user", "content": "What do people say of our shoes?"},
+            {
+                "type": "function_call",
+                "call_id": "c1",
+                "name": "fetch_url",
+                "arguments": '{"url": "https://shop-blog.net"}',
+            },
+            {"type": "function_call_output", "call_id": "c1", "output": PAGE},
+            {"type": "mcp_call", "id": "m1", "name": "query_database", "arguments": "{}", "output": CUSTOMERS},
+            {"type": "item_reference", "id": "r1"},
+        ],
+    }
+    response = {
+        "model": "gpt-5-2026",
+        "output": [
+            {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "They want customers."}]},
+            {"type": "function_call", "call_id": "c3", "name": "http_post", "arguments": json.dumps(AWAY)},
+            {"type": "web_search_call", "action": {"type": "search", "query": "warranty"}},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Done."}]},
+        ],
+        "usage": {"input_tokens": 7, "output_tokens": 3},
+    }  # fmt: skip
+    whole = asked(openai={"request": request, "response": response})
+    assert [(one.field.removeprefix("/openai/"), one.direction.value, one.tool) for one in whole.segments] == [
+        ("request/input/0/content", "input", None),
+        ("request/input/1/arguments", "tool_call", "fetch_url"),
+        ("request/input/2/output", "tool_result", "fetch_url"),
+        ("request/input/3/arguments", "tool_call", "query_database"),
+        ("request/input/3/output", "tool_result", "query_database"),
+        ("response/output/0/summary/0/text", "output", None),
+        ("response/output/1/arguments", "tool_call", "http_post"),
+        ("response/output/2/action", "tool_call", "web_search"),
+        ("response/output/3/content/0/text", "output", None),
+    ]
+    assert (whole.tokens, whole.model, whole.direction) == (10, "gpt-5-2026", Direction.INPUT)
+    [found] = [one for one in found_in(detector, [whole]) if one.rule_id == "exfiltration_sequence"]
+    assert found.evidence.field == "/openai/response/output/1/arguments"
+    alone = asked(openai={"request": {"input": ATTACK}})
+    assert [(one.field, one.text) for one in alone.segments] == [("/openai/request/input", ATTACK)]
 
 
 def test_a_sequence_is_seen_in_the_messages_of_a_span(detector: Detector) -> None:
