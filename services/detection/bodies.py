@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 
-from services.detection.application.inspections import check_names_whose, team_of
+from services.detection.application.reach import check_names_whose, team_of
 from services.detection.domain.interaction import Interaction, Segment, leaves_of
 from services.detection.openai import MAX_MESSAGES, ChatRequest, ChatResponse, Item, Message
 from shared.auth import Caller

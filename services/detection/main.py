@@ -17,15 +17,15 @@ import typer
 
 from services.detection import api, events, pack
 from services.detection.application import containments, rules, suppressions
+from services.detection.application.live import Live
+from services.detection.application.sessions import Observations, SessionStates
+from services.detection.application.tracking import Tracking
 from services.detection.application.trials import Trials
 from services.detection.domain.assets import Handling
-from services.detection.live import Live
+from services.detection.publisher import Publisher
 from services.detection.settings import DetectionSettings
 from services.detection.store import activity, metadata, stream, tally, usage
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.sessions import Observations, SessionStates
 from services.detection.stream.worker import StreamWorker
-from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.commands import command_line, serve
 from shared.database import is_outage

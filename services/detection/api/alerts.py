@@ -14,9 +14,9 @@ from starlette.responses import Response, StreamingResponse
 
 from services.detection.application import alerts as application
 from services.detection.application.alerts import NoSuchAlert
+from services.detection.application.live import Live
 from services.detection.application.promotion import Limits
 from services.detection.domain import ocsf
-from services.detection.live import Live
 from services.detection.store import alerts as store
 from shared.auth import Caller, requires
 from shared.contracts.detection import AlertSnapshot, Disposition, FindingKind, Severity

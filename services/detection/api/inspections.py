@@ -14,9 +14,9 @@ from starlette.responses import Response
 from services.detection.api.judgements import BatchView, InspectionView, view_of
 from services.detection.application import inspections
 from services.detection.application.alerts import Sighting, raise_alerts
+from services.detection.application.live import Live
 from services.detection.bodies import NewBatch, NewInspection, interaction_of
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
 from shared import problems
 from shared.auth import Caller, requires
 from shared.database import Tx

@@ -19,8 +19,11 @@ from uuid import UUID
 import prometheus_client
 import uuid_utils.compat as uuid_utils
 
+from services.detection.application import reach
 from services.detection.application.alerts import Sighting, worth_a_person
-from services.detection.domain.assets import Asset, FailMode, Mode, NoSuchAsset
+from services.detection.application.live import Live
+from services.detection.application.sessions import load_or_go_on
+from services.detection.domain.assets import Asset, FailMode, Mode
 from services.detection.domain.detector import Inspected
 from services.detection.domain.evidence import Sensitive, digest
 from services.detection.domain.interaction import Interaction, check_size
@@ -30,13 +33,10 @@ from services.detection.domain.similarity import PromptIndex
 from services.detection.domain.suppressions import LOOKS, suppressed
 from services.detection.domain.trackers import Session
 from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
-from services.detection.live import Live
-from services.detection.stream.sessions import load_or_go_on
 from shared import telemetry
 from shared.auth import Caller
 from shared.contracts.detection import Decision, Direction, Verdict
 from shared.contracts.inventory import Lifecycle
-from shared.errors import Invalid
 
 Answer = TypeVar("Answer")
 
@@ -100,21 +100,6 @@ class Judged:
     counts: tuple[Callable[[], None], ...] = ()
 
 
-def team_of(caller: Caller) -> str:
-    """Whose traffic a caller's is when no asset says so: the one team that it is bound to, else nobody's."""
-    return next(iter(caller.teams)) if caller.teams is not None and len(caller.teams) == 1 else ""
-
-
-def check_names_whose(caller: Caller, asset_id: UUID | None) -> None:
-    """Refuse traffic of which nothing says whose it is.
-
-    Raises:
-        Invalid: the caller is bound to several teams and names no asset.
-    """
-    if asset_id is None and caller.teams is not None and len(caller.teams) > 1:
-        raise Invalid("your key is bound to several teams: name the asset", field="/asset_id")
-
-
 async def prepare(
     interactions: Sequence[Interaction], caller: Caller, memory: Live, *, age_seconds: float = 0.0
 ) -> None:
@@ -155,15 +140,14 @@ async def inspect(
     now = now or datetime.now(UTC)
     asset_id = interaction.asset_id
     watched, prompts = (await memory.asset(asset_id)) if asset_id is not None else (None, None)
-    if asset_id is not None and (watched is None or not caller.sees(watched.asset.owner_team)):
-        detail = f"there is no asset {asset_id}"
-        raise NoSuchAsset(detail, errors=[{"field": "/asset_id", "message": detail}])
+    if asset_id is not None:
+        watched = reach.known(watched, caller, asset_id)
     asset = watched.asset if watched is not None else None
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     check_size(interaction)
     measured = _measure(interaction, memory, now, hold=not inline)
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
-    team = asset.owner_team if asset is not None else team_of(caller)
+    team = asset.owner_team if asset is not None else reach.team_of(caller)
     degraded = []
     if measured is not None and not memory.state_available:
         degraded.append(Degradation.STATE_UNAVAILABLE)

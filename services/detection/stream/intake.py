@@ -18,14 +18,14 @@ from uuid import UUID, uuid5
 import prometheus_client
 from pydantic import ValidationError
 
+from services.detection.application.live import Live
 from services.detection.bodies import MAX_ITEMS, Published, interaction_of
 from services.detection.domain.genai import Reading, windows
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
+from services.detection.publisher import Publisher
 from services.detection.store import stream as store
 from services.detection.stream.ownership import Fenced
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.wire import IN, IN_STREAM, INTAKE, Item, key_of, subject_of
+from services.detection.wire import IN, IN_STREAM, INTAKE, Item, key_of, subject_of
 from shared import problems, telemetry
 from shared.auth import Caller
 from shared.database import is_outage

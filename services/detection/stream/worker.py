@@ -19,19 +19,19 @@ from typing import Any
 
 import prometheus_client
 
+from services.detection import wire
 from services.detection.application import inspections
 from services.detection.application.alerts import Sighting, raise_alerts
 from services.detection.application.inspections import Judged
+from services.detection.application.live import Live
+from services.detection.application.sessions import SAVE_SECONDS, SessionStates, digest_of
 from services.detection.domain.assets import NoSuchAsset
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
+from services.detection.publisher import Publisher
 from services.detection.store import stream as store
-from services.detection.stream import wire
 from services.detection.stream.intake import Intake
 from services.detection.stream.ownership import Fenced, Ownership
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.sessions import SAVE_SECONDS, SessionStates, digest_of
-from services.detection.stream.wire import INTAKE, STREAM, Item, Parcel, subject_of
+from services.detection.wire import INTAKE, STREAM, Item, Parcel, subject_of
 from shared import telemetry
 from shared.bus import StreamError
 from shared.database import Tx, is_outage

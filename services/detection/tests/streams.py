@@ -20,9 +20,9 @@ from deploy.local.nats import ADMIN, Nats, create_streams
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
 from services.detection.store.tables import alert_table, session_state_table
-from services.detection.stream.wire import IN_STREAM, STREAM
 from services.detection.stream.worker import StreamWorker
 from services.detection.tests.conftest import second_replica
+from services.detection.wire import IN_STREAM, STREAM
 from shared.leader import end
 from shared.testing import Harness, TestServer, eventually, harness
 

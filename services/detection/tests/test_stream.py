@@ -17,12 +17,12 @@ import pytest
 
 from deploy.local.nats import Nats
 from services.detection.domain.interaction import Interaction
-from services.detection.stream.wire import IN_STREAM, STREAM, partition_of
 from services.detection.stream.worker import STREAM_LAG
 from services.detection.tests.conftest import caught_up, memory_of
 from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, a_rule, an_asset_registered, an_input
 from services.detection.tests.otlp import PROTOBUF, chat, traces
 from services.detection.tests.streams import administration, alerts, handled, interactions, on_a_stream, working
+from services.detection.wire import IN_STREAM, STREAM, partition_of
 from shared.contracts.detection import Direction
 from shared.testing import Harness, TestServer, eventually
 

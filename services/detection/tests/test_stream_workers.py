@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from deploy.local.nats import Nats
+from services.detection.application.live import Live
+from services.detection.application.sessions import SessionStates
+from services.detection.application.tracking import Tracking, _profile_of
 from services.detection.domain.interaction import Interaction
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Subject
-from services.detection.live import Live
 from services.detection.store import activity, usage
-from services.detection.stream.sessions import SessionStates
 from services.detection.tests.conftest import memory_of
 from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, an_asset_registered
 from services.detection.tests.otlp import PROTOBUF, chat, in_batches
@@ -27,7 +28,6 @@ from services.detection.tests.streams import (
     on_a_stream,
     working,
 )
-from services.detection.tracking import Tracking, _profile_of
 from shared.contracts.detection import Direction
 from shared.testing import Harness, TestServer, eventually
 

@@ -21,10 +21,10 @@ from services.detection.domain.trackers import Session
 from services.detection.domain.trackers.profile import Profile
 from services.detection.domain.verdict import BLOCK_AT, Finding, weigh
 from services.detection.otlp import records_of
-from services.detection.stream.wire import Item, decode, encode, encode_item
 from services.detection.tests.factories import ATTACK
 from services.detection.tests.otlp import traces
 from services.detection.tests.watch import the_detector
+from services.detection.wire import Item, decode, encode, encode_item
 from shared.auth import Caller
 from shared.contracts.detection import Direction, Severity, Verdict
 from shared.contracts.inventory import AssetType, DataClassification, Lifecycle

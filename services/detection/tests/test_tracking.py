@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
+from services.detection.application.tracking import PROFILES_AT_ONCE, Tracking, _profile_of
 from services.detection.domain.detector import Inspected
 from services.detection.domain.interaction import Interaction, Segment
 from services.detection.domain.trackers import Session
@@ -21,7 +22,6 @@ from services.detection.store import usage
 from services.detection.store.tables import usage_amount_table
 from services.detection.tests.conftest import client_of, memory_of
 from services.detection.tests.factories import ASSET, HARMLESS, an_asset_registered, an_input
-from services.detection.tracking import PROFILES_AT_ONCE, Tracking, _profile_of
 from shared.contracts.detection import Direction
 from shared.testing import Harness, eventually
 

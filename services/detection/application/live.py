@@ -22,6 +22,8 @@ from uuid import UUID
 
 from services.detection import pack
 from services.detection.application.alerts import Sighting, raise_alerts
+from services.detection.application.sessions import Observations, SessionStates
+from services.detection.application.tracking import Tracking
 from services.detection.domain.assets import Handling
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.sessions import Sessions, Subject
@@ -33,8 +35,6 @@ from services.detection.domain.verdict import Block, Finding
 from services.detection.store import activity, assets, containments, generation, rules, suppressions, tally, usage
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
-from services.detection.stream.sessions import Observations, SessionStates
-from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage

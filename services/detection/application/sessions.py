@@ -25,16 +25,16 @@ from datetime import datetime
 import prometheus_client
 import uuid_utils.compat as uuid_utils
 
+from services.detection.application.tracking import Tracking
 from services.detection.domain.assets import Asset
 from services.detection.domain.detector import Detector, Inspected
 from services.detection.domain.interaction import Interaction, Segment
 from services.detection.domain.trackers import Session as Tracked
 from services.detection.domain.verdict import Finding
+from services.detection.publisher import Publisher
 from services.detection.store import stream as store
 from services.detection.store.stream import StoredSession
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.wire import Item, partition_of, session_key_of
-from services.detection.tracking import Tracking
+from services.detection.wire import Item, partition_of, session_key_of
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from services.detection.application.inspections import team_of
+from services.detection.application.live import Live
+from services.detection.application.reach import team_of
 from services.detection.domain.genai import Reading, Record, Told, read
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.wire import Item, key_of
+from services.detection.publisher import Publisher
+from services.detection.wire import Item, key_of
 from shared.auth import Caller
 
 _NAMESPACE = UUID("0b0f2c57-64a0-4a3c-9f0e-6a55b0a0c0de")
