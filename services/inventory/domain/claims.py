@@ -39,6 +39,8 @@ class ObservationKind(StrEnum):
     PLAIN_HTTP = "plain_http"
     UNPINNED_PACKAGE = "unpinned_package"
     SHELL_COMMAND = "shell_command"
+    AUTO_APPROVED = "auto_approved"
+    WIDE_FILE_ACCESS = "wide_file_access"
     NO_AUTHENTICATION = "no_authentication"
     KEY_ACCESS_ENABLED = "key_access_enabled"
     PUBLIC_NETWORK = "public_network"
