@@ -37,7 +37,10 @@ _FORMATS = (
     ("jwt", r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
 )
 _KNOWN = re.compile("(?<![A-Za-z0-9])(?:" + "|".join(f"(?P<{name}>{form})" for name, form in _FORMATS) + ")")
-_USERINFO = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s/@:]*:)(?P<secret>[^\s/@]+)(?=@)", re.IGNORECASE)
+# The scheme begins where a word does and is short: else a long run of letters costs its square.
+_USERINFO = re.compile(
+    r"(?P<before>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://[^\s/@:]*:)(?P<secret>[^\s/@]+)(?=@)", re.IGNORECASE
+)
 _BESIDE = re.compile(
     r"(?P<before>(?:\b|_)(?:api[_-]?key|apikey|secret(?:[_-]?(?:access)?[_-]?key)?|access[_-]?token|auth[_-]?token|token|"
     r"passw(?:or)?d|pwd|client[_-]?secret|private[_-]?key|signature|sig|subscription[_-]?key|credential)"

@@ -373,7 +373,7 @@ async def test_only_paths_below_the_roots_are_read(root: Path, tmp_path: Path) -
         assert refused.value.extra["errors"][0]["field"] == "/options/paths/1"
     seen = await look(root, "link", settings=settings)
     assert not seen.sink.found
-    assert seen.harvest.problems[0].detail == "lies outside the configured roots"
+    assert seen.harvest.problems[0].message == "lies outside the configured roots"
 
 
 async def test_a_folder_that_is_gone_leaves_its_scope_stale(root: Path) -> None:
@@ -393,6 +393,15 @@ async def test_large_and_minified_files_are_left_out_and_said_so(root: Path) -> 
     assert {Path(problem.where).name for problem in seen.harvest.problems} == {"huge.json", "sparse.yaml"}
     assert list(seen.sink.complete_scopes) == [str(root)]
     assert seen.edges(seen.at("")) == {("depends_on", "pkg:npm/openai")}
+
+
+async def test_long_runs_of_letters_hide_no_credential(root: Path) -> None:
+    # Costs its length: with the square of it this test would not end.
+    for name in ("a.py", "b.ts", "c.json", "d.md", ".env"):
+        long = "a" * 500_000 + "://" + "b" * 300_000 + ":" * 100_000
+        write(root, name, f'import openai\n"{long} {SECRETS["openai"]}"\n')
+    seen = await look(root)
+    assert len([one for one in seen.sink.found if one.value("asset_type") is AssetType.API_CREDENTIAL]) == 1
 
 
 async def test_an_interrupted_run_goes_on_where_it_was(root: Path) -> None:

@@ -19,12 +19,26 @@ from services.inventory.domain.claims import ObservationKind, Severity
 from services.inventory.domain.secrets import is_placeholder, reference
 
 NODES_LIMIT = 300_000
-_ROOTS = sorted({module.partition(".")[0] for module in vocabulary.PYTHON})
-INTERESTING = re.compile(
-    rb"(?m)^[ \t]*(?:from|import)[ \t]+(?:[\w., \t]*[, \t])?(?:"
-    + "|".join([*_ROOTS, "llama_index", r"langchain_\w+", r"llama_index_\w+"]).encode()
-    + rb")\b|_PROMPT\b[^\n]{0,40}="
-)
+_ROOTS = frozenset(module.partition(".")[0].encode() for module in vocabulary.PYTHON)
+_FROM = re.compile(rb"from[ \t]+([A-Za-z_][\w.]*)[ \t]+import")
+_IMPORT = re.compile(rb"import[ \t]+([A-Za-z_][\w., \t]*)")
+
+
+def is_interesting(data: bytes) -> bool:
+    """Whether a Python file imports what matters or holds a prompt: by its bytes, before anything is parsed."""
+    if b"_PROMPT" in data:
+        return True
+    for match in _FROM.finditer(data):
+        if _is_known(match[1]):
+            return True
+    return any(_is_known(name.strip()) for match in _IMPORT.finditer(data) for name in match[1].split(b","))
+
+
+def _is_known(module: bytes) -> bool:
+    root = module.partition(b".")[0].partition(b" ")[0]
+    return root in _ROOTS or root.startswith((b"langchain_", b"llama_index"))
+
+
 _FILENAME = "scanned_source"
 _MODEL_WORDS = frozenset(
     "model model_name model_id modelId deployment_name azure_deployment deployment engine llm model_path "

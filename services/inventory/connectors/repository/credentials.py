@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,17 +12,41 @@ from services.inventory.connectors.repository.estate import Estate, Place
 from services.inventory.connectors.repository.walk import File
 from services.inventory.domain.secrets import SecretReference, is_placeholder, reference, secrets_in
 
-PREFIXES = re.compile(
-    rb"sk-|hf_|api_org_|AIza|ya29\.|AKIA|ASIA|ABIA|ACCA|pplx-|dapi[a-f0-9]|gsk_|xai-|r8_|nvapi-|lsv2_|pcsk_|gh[pousr]_|"
-    rb"github_pat_|glpat-|xox[abposr]-|xapp-|[sr]k_live_|cln_|eyJ|PRIVATE KEY-----"
+_MARKS = tuple(
+    (mark, re.compile(re.escape(mark) + rb"[\w.-]{14,}"))
+    for mark in (
+        *(
+            b"sk-",
+            b"hf_",
+            b"api_org_",
+            b"AIza",
+            b"ya29.",
+            b"AKIA",
+            b"ASIA",
+            b"ABIA",
+            b"ACCA",
+            b"pplx-",
+            b"dapi",
+            b"gsk_",
+        ),
+        *(b"xai-", b"r8_", b"nvapi-", b"lsv2_", b"pcsk_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+        *(b"glpat-", b"xoxa-", b"xoxb-", b"xoxp-", b"xoxo-", b"xoxs-", b"xoxr-", b"xapp-", b"k_live_", b"cln_", b"eyJ"),
+    )
 )
-"""Whether a file can hold a credential of a known format at all: one pass over its bytes."""
+
+
+def may_hold(data: bytes) -> bool:
+    """Whether a file can hold a credential of a known format at all. A search for a literal costs a fraction of one
+    for alternatives, and of 10,000 files nearly all are asked this and nothing else."""
+    return b"PRIVATE KEY-----" in data or any(mark in data and form.search(data) for mark, form in _MARKS)
+
 
 _NAME = re.compile(
     r"api[_-]?key|apikey|secret|token|passw(?:or)?d|\bpwd\b|private[_-]?key|access[_-]?key|subscription[_-]?key|"
     r"credential|authorization|x-api-key|bearer|connection[_-]?string|\bpat\b|_pat$|_key$|^key$",
     re.IGNORECASE,
 )
+_ANY_KEY = re.compile(r"(?i)(?!.*(?:api|secret|access|private|auth|subscription|account|service)).*key")
 _NO_SECRET = re.compile(
     r"max_?|num_|count|limit|tokens|tokenizer|token_?(?:type|url|uri|endpoint|ids?|budget|limit|env)|secret_?(?:name|ref|arn|id$|"
     r"key_?ref)|secretName|public|_url$|_uri$|_file$|_path$|_name$|_env$|env_?var|key_?(?:name|vault|type|id$)|key_env",
@@ -75,26 +100,38 @@ def tells_secret(name: str) -> bool:
     return _NAME.search(name) is not None and _NO_SECRET.search(name) is None
 
 
-def secret_of(name: str, value: str) -> SecretReference | None:
+def secret_of(name: str, value: str, *, strict: bool = False) -> SecretReference | None:
     """The credential that a named value is or holds; None for placeholders, references and what is none.
 
-    A value of a known format is one under any name; another only where its name says so.
+    A value of a known format is one under any name; another only where its name says so and, if `strict`, it also looks
+    random: in files that are not made for credentials, `token: stop-2014` is a word.
     """
     value = value.strip().strip("\"'")
     if not value or len(value) > 10_000 or is_placeholder(value):
         return None
+    telling = tells_secret(name) and not (strict and _ANY_KEY.fullmatch(name))
+    if strict and not telling and "://" not in value:
+        return None  # what has a known format is found in the text as a whole
     inner = secrets_in(value)
     known = [one for _, _, one in inner if one.issuer != "unknown"]
     if known:
         return None if _is_example(value) else known[0]
-    if not tells_secret(name):
-        return inner[0][2] if inner else None
+    other = inner[0][2] if inner and (not strict or "://" in value) and not _is_example(value) else None
     bare = _SCHEME.sub("", value)
-    if len(bare) < 8 or is_placeholder(bare) or _is_example(bare) or _CODE.search(bare):
-        return inner[0][2] if inner and not _is_example(value) else None
-    if "://" in bare:
-        return inner[0][2] if inner else None
+    if not telling or "://" in bare or len(bare) < 8 or is_placeholder(bare) or _is_example(bare) or _CODE.search(bare):
+        return other
+    if strict and not _looks_random(bare):
+        return other
     return reference(bare, issuer_of(name))
+
+
+def _looks_random(value: str) -> bool:
+    """Whether it has a long run of digits among letters, and repeats few of them: 3.5 bits a character."""
+    runs = [run for run in re.findall(r"[A-Za-z0-9+/]{12,}", value) if re.search(r"[0-9]", run)]
+    if len(value) < 20 or not any(re.search(r"[A-Za-z]", run) for run in runs):
+        return False
+    counts = [value.count(character) for character in set(value)]
+    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts) >= 3.5
 
 
 def secrets_of_url(url: str) -> list[tuple[str, SecretReference]]:
@@ -144,11 +181,11 @@ def in_assignments(text: str) -> Iterator[tuple[int, str, SecretReference]]:
                 yield number, match[1], one
 
 
-def in_document(document: Any) -> Iterator[tuple[int, str, SecretReference]]:
-    """(line, name, reference) of credentials under their names in JSON, YAML and TOML."""
+def in_document(document: Any, *, strict: bool = False) -> Iterator[tuple[int, str, SecretReference]]:
+    """(line, name, reference) of credentials under their names in JSON, YAML and TOML; `strict` as in secret_of."""
     for keys, value, line in documents.strings(document):
         name = next((key for key in reversed(keys) if not key.isdigit()), "")
-        if (one := secret_of(name, value)) is not None:
+        if (one := secret_of(name, value, strict=strict)) is not None:
             yield line, name, one
 
 
@@ -170,9 +207,9 @@ def read(estate: Estate, file: File, data: bytes, text: str, document: Any) -> N
         for line, name, one in in_assignments(text):
             take(line, name, one)
     if isinstance(document, documents.Table | documents.Row) and not _is_lock(file) and file.suffix != ".ipynb":
-        for line, name, one in in_document(document):
+        for line, name, one in in_document(document, strict=True):
             take(line, name, one)
-    if PREFIXES.search(data):
+    if may_hold(data):
         for line, one in in_text(text):
             if one.fingerprint not in taken:
                 take(line, "", one)

@@ -39,10 +39,13 @@ _LOCKS = frozenset(
 )
 _JSON = frozenset({".json", ".jsonc", ".json5", ".ipynb", ".mcp"})
 _YAML = frozenset({".yaml", ".yml"})
-_TELLING = re.compile(
-    rb"(?i)mcp|context_servers|\"servers\"|model|agent|tools|guard|rails|prompt|instructions|api[_-]?key|token|secret|"
-    rb"passw|authorization|llm|openai|anthropic|image:|component_type|foundation|skills|graphs|hooks|permissions|"
-    rb"scanners|dependencies|embedding|collection|_key"
+_TELLING = tuple(
+    word.encode()
+    for word in (
+        'mcp context_servers "servers" model agent tools guard rails prompt instructions apikey api_key api-key token '
+        "secret passw authorization llm openai anthropic image: component_type foundation skills graphs hooks "
+        "permissions scanners dependencies embedding collection"
+    ).split()
 )
 _IMPORTANT = re.compile(
     rb"mcpServers|mcp_servers|context_servers|AWS::Bedrock|component_type|foundation_?[mM]odel|system_prompt|"
@@ -136,9 +139,9 @@ def _read(estate: Estate, file: File, left_out: _Failures) -> None:
 
 def _code(estate: Estate, file: File, data: bytes, text: str) -> None:
     if file.suffix in {".py", ".pyi"}:
-        if code.INTERESTING.search(data):
+        if code.is_interesting(data):
             code.read(estate, file, text)
-    elif (file.suffix in scripts.JAVASCRIPT or file.suffix in scripts.OTHERS) and scripts.INTERESTING.search(data):
+    elif (file.suffix in scripts.JAVASCRIPT or file.suffix in scripts.OTHERS) and scripts.is_interesting(data):
         scripts.read(estate, file, text)
     elif credentials.is_environment(file):
         _environment(estate, file, text)
@@ -163,11 +166,16 @@ def _is_configuration(file: File) -> bool:
     ) and (file.suffix in _JSON or file.suffix in _YAML or file.suffix == ".toml")
 
 
+def _may_matter(data: bytes) -> bool:
+    lowered = data.lower()
+    return any(word in lowered for word in _TELLING)
+
+
 def _document(estate: Estate, file: File, data: bytes, text: str) -> Any:
     """The file as a document where it is one that may matter; else None."""
     suffix = file.suffix
     named = suffix in _JSON or suffix in _YAML or suffix == ".toml" or file.name.lower() in {"pipfile", ".mcp.json"}
-    if not named or not text.strip() or not (_TELLING.search(data) or _is_configuration(file)):
+    if not named or not text.strip() or not (_is_configuration(file) or _may_matter(data)):
         return None
     try:
         if suffix in _YAML:
@@ -240,7 +248,7 @@ def _notebook(estate: Estate, file: File, document: Any) -> None:
                 if piece.lstrip().startswith("!"):
                     infrastructure.commands(estate, piece.lstrip()[1:], Place(file, line))
     text = "\n".join(parts)
-    if code.INTERESTING.search(text.encode(errors="replace")):
+    if code.is_interesting(text.encode(errors="replace")):
         code.read(estate, file, text, lines)
 
 

@@ -17,12 +17,23 @@ LINE_LIMIT = 5_000
 """Longer lines are made by tools, not people, and skipped."""
 JAVASCRIPT = frozenset({".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".svelte"})
 OTHERS = frozenset({".go", ".java", ".kt", ".cs", ".rs", ".rb", ".scala"})
-INTERESTING = re.compile(
-    rb"openai|anthropic|@google/gen|generative-ai|vertexai|bedrock|mistral|cohere|groq|ollama|langchain|langgraph|llamaindex|"
-    rb"@ai-sdk|[\"']ai[\"']|modelcontextprotocol|mcp-go|rmcp|semantic.?kernel|springframework\.ai|huggingface|replicate|"
-    rb"@mastra|Microsoft\.Extensions\.AI|Microsoft\.Agents|qdrant|pinecone|weaviate|chromadb|genai|eino|rig::",
-    re.IGNORECASE,
+_WORDS = tuple(
+    word.encode()
+    for word in (
+        "openai anthropic @google/gen generative-ai vertexai bedrock mistral cohere groq ollama langchain langgraph "
+        "llamaindex @ai-sdk 'ai' \"ai\" modelcontextprotocol mcp-go rmcp semantickernel semantic-kernel genai "
+        "springframework.ai huggingface replicate @mastra microsoft.extensions.ai microsoft.agents qdrant pinecone "
+        "weaviate chromadb eino rig::"
+    ).split()
 )
+
+
+def is_interesting(data: bytes) -> bool:
+    """Whether a file can use AI at all: by its bytes, before its lines are read."""
+    lowered = data.lower()
+    return any(word in lowered for word in _WORDS)
+
+
 _IMPORT = re.compile(r"(?:\bfrom|\brequire\(|\bimport\(?)\s*[\"']([@\w][\w@/.-]{0,120})[\"']")
 _GO_IMPORT = re.compile(r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w.-]+\.[\w-]+/[\w./-]{1,200})"')
 _OTHER_IMPORT = re.compile(r"^\s*(?:import|using|use|require)\s+(?:static\s+)?[\"']?([A-Za-z_][\w.:/-]{1,200})")
