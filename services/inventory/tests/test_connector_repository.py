@@ -460,3 +460,10 @@ def test_toml_knows_its_lines() -> None:
     read = documents.toml('a = 1\n[x.y]\nargs = [\n  "one",\n  "two",\n]\n')
     assert read.at["x"] == 2
     assert read["x"]["y"]["args"].at == [4, 5]
+
+
+async def test_odd_escapes_in_scanned_code_warn_nobody(root: Path) -> None:
+    write(root, "old.py", 'import openai\npattern = "\\d+"\nopenai.chat.completions.create(model="gpt-4o")\n')
+    seen = await look(root)
+    assert not seen.harvest.problems
+    assert ("uses_model", "model:openai/gpt-4o") in seen.edges(seen.at(""))

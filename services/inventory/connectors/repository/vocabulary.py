@@ -389,7 +389,7 @@ def named_model(name: str) -> tuple[str, str] | None:
             return provider, rest
     for provider, form in _BY_NAME:
         if form.fullmatch(name):
-            return provider, name
+            return provider, name.removeprefix("models/")
     return None
 
 
