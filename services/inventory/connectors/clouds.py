@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from services.inventory.connectors.harvest import Harvest
@@ -64,6 +66,37 @@ def tagged(found: Found, tags: Mapping[str, Any] | None, locator: str) -> Found:
         elif words in _STAGE and text.lower() in _STAGES:
             found = found.declared(at, deployment_env=_STAGES[text.lower()])
     return found
+
+
+class Remembered:
+    """What was made of details that cannot have changed since, so that the next run need not ask for them again.
+
+    Kept in this process only and never longer than a day; what is kept holds no credential. An entry is the same one
+    when the marker that its listing gives (a moment of change, a state) is the same.
+    """
+
+    def __init__(self, limit: int, seconds: float = 86_400.0) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._kept: OrderedDict[Hashable, tuple[Hashable, float, Any]] = OrderedDict()
+
+    def recall(self, key: Hashable, marker: Hashable) -> Any:
+        """What was kept of it; None when nothing was, or it has changed since."""
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != marker or time.monotonic() - kept[1] > self._seconds:
+            return None
+        self._kept.move_to_end(key)
+        return kept[2]
+
+    def keep(self, key: Hashable, marker: Hashable, value: Any) -> None:
+        """Keep it; what was asked for longest ago makes room."""
+        self._kept[key] = (marker, time.monotonic(), value)
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._limit:
+            self._kept.popitem(last=False)
+
+    def forget(self) -> None:
+        self._kept.clear()
 
 
 async def answers(

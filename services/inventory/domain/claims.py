@@ -6,7 +6,7 @@ it stands. Nothing here is the inventory's opinion yet: claims of several source
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -140,23 +140,29 @@ class Found:
 
     def without_secrets(self) -> Self:
         """The same, with anything in its texts that looks like a credential replaced by a reference to it."""
+        known: dict[str, str] = {}
+
+        def clean(text: str) -> str:
+            # A locator stands in most of an entry's claims and links: each text is read once.
+            if text not in known:
+                known[text] = without_secrets(text)
+            return known[text]
+
         return replace(
             self,
-            locator=without_secrets(self.locator),
+            locator=clean(self.locator),
             claims=tuple(
-                replace(claim, value=_clean(claim.value), locator=without_secrets(claim.locator))
+                Claim(claim.attribute, _clean(claim.value, clean), claim.kind, clean(claim.locator))
                 for claim in self.claims
             ),
-            identities=tuple(without_secrets(identity) for identity in self.identities),
+            identities=tuple(clean(identity) for identity in self.identities),
             links=tuple(
-                replace(link, target=without_secrets(link.target), locator=without_secrets(link.locator))
-                for link in self.links
+                Link(link.relation, clean(link.target), clean(link.locator), link.reverse) for link in self.links
             ),
             observations=tuple(
-                replace(one, detail=without_secrets(one.detail), locator=without_secrets(one.locator))
-                for one in self.observations
+                Observation(one.kind, one.severity, clean(one.detail), clean(one.locator)) for one in self.observations
             ),
-            card=_clean(self.card),
+            card=_clean(self.card, clean),
         )
 
 
@@ -168,13 +174,13 @@ def found(locator: str, **inferred: Any) -> Found:
     return Found(locator, ()).with_claims(SourceKind.INFERRED, locator, **inferred)
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, clean: Callable[[str], str]) -> Any:
     if isinstance(value, StrEnum):
         return value
     if isinstance(value, str):
-        return without_secrets(value)
+        return clean(value)
     if isinstance(value, Mapping):
-        return {key: _clean(item) for key, item in value.items()}
+        return {key: _clean(item, clean) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_clean(item) for item in value)
+        return type(value)(_clean(item, clean) for item in value)
     return value

@@ -49,17 +49,22 @@ def _paging(service: str) -> Any:
 
 
 @cache
-def _routes(service: str) -> list[tuple[str, re.Pattern[str], str]]:
-    made = []
-    for name in _model(service).operation_names:
-        http = _model(service).operation_model(name).http
-        path = http["requestUri"].partition("?")[0].rstrip("/")
-        pattern = "".join(
-            f"(?P<{part[1:-1]}>[^/]+)" if part.startswith("{") else re.escape(part)
-            for part in re.split(r"(\{\w+\})", path)
-        )
-        made.append((http["method"], re.compile(pattern + "/?"), name))
-    return sorted(made, key=lambda route: route[1].pattern.count("(?P"))
+def _routes() -> dict[tuple[str, str, int], list[tuple[str, re.Pattern[str], str]]]:
+    """Operations of Bedrock's two APIs by method, first part and number of parts of their paths."""
+    made: dict[tuple[str, str, int], list[tuple[str, re.Pattern[str], str]]] = {}
+    for service in ("bedrock", "bedrock-agent"):
+        for name in _model(service).operation_names:
+            http = _model(service).operation_model(name).http
+            path = http["requestUri"].partition("?")[0].strip("/")
+            pattern = "".join(
+                f"(?P<{part[1:-1]}>[^/]+)" if part.startswith("{") else re.escape(part)
+                for part in re.split(r"(\{\w+\})", path)
+            )
+            key = (http["method"], path.partition("/")[0], path.count("/"))
+            made.setdefault(key, []).append((service, re.compile(pattern), name))
+    for routes in made.values():
+        routes.sort(key=lambda route: route[1].groups)
+    return made
 
 
 def drift(shape: Any, value: Any, at: str = "") -> list[str]:
@@ -139,12 +144,11 @@ class FakeAws:
         if body.startswith(b"Action="):
             form = dict(parse_qsl(body.decode()))
             return "sts", form["Action"], form
-        for service in ("bedrock", "bedrock-agent"):
-            for method, pattern, name in _routes(service):
-                match = pattern.fullmatch(request.raw_path.partition("?")[0])
-                if method == request.method and match:
-                    path = {key: unquote(value) for key, value in match.groupdict().items()}
-                    return service, name, {**path, **request.query, **(json.loads(body) if body else {})}
+        path = request.raw_path.partition("?")[0].strip("/")
+        for service, pattern, name in _routes().get((request.method, path.partition("/")[0], path.count("/")), ()):
+            if match := pattern.fullmatch(path):
+                named = {key: unquote(value) for key, value in match.groupdict().items()}
+                return service, name, {**named, **request.query, **(json.loads(body) if body else {})}
         raise web.HTTPNotFound(text=f"no operation {request.method} {request.path}")
 
     def _answer(self, service: str, operation: str, given: Any, parameters: Mapping[str, Any]) -> Any:

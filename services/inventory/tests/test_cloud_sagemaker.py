@@ -27,6 +27,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    access.REMEMBERED.forget()
     monkeypatch.setattr(access, "TRIES", 2)
 
 

@@ -18,6 +18,41 @@ DRAFT = "DRAFT"
 """The version of an agent that is being worked on: what GetAgent describes."""
 
 
+_OF_AGENT = (
+    "agentArn",
+    "agentCollaboration",
+    "agentResourceRoleArn",
+    "agentVersion",
+    "customerEncryptionKeyArn",
+    "description",
+    "foundationModel",
+    "guardrailConfiguration",
+)
+_OF_GROUP = ("actionGroupExecutor", "actionGroupId", "actionGroupName", "actionGroupState", "description")
+
+
+def described_agent(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of GetAgent's answer: of the instruction its digest and length, for its text stays where it is."""
+    detail = answer["agent"]
+    kept = {name: detail[name] for name in _OF_AGENT if detail.get(name)}
+    if text := detail.get("instruction"):
+        digest = hashlib.sha256(str(text).encode(errors="surrogatepass")).hexdigest()
+        kept["instruction"] = {"sha256": digest, "characters": len(text)}
+    return kept
+
+
+def described_group(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of GetAgentActionGroup's answer: of functions their names, of an API's description where it lies."""
+    detail = answer["agentActionGroup"]
+    functions = (detail.get("functionSchema") or {}).get("functions") or ()
+    return {
+        **{name: detail[name] for name in _OF_GROUP if detail.get(name)},
+        "parentActionSignature": detail.get("parentActionSignature"),
+        "apiSchema": {"s3": (detail.get("apiSchema") or {}).get("s3") or {}},
+        "functionSchema": {"functions": [{"name": function.get("name")} for function in functions]},
+    }
+
+
 def agent(
     summary: Mapping[str, Any],
     detail: Mapping[str, Any] | None,
@@ -32,8 +67,8 @@ def agent(
 
     Args:
         summary: the agent in ListAgents.
-        detail: GetAgent's answer; without it (it may be refused) only the summary is told.
-        groups: GetAgentActionGroup's answers, or the summaries where those were refused.
+        detail: `described_agent`; without it (it may be refused) only the summary is told.
+        groups: `described_group`, or the summaries where those were refused.
         bases: what ListAgentKnowledgeBases says; aliases, collaborators: likewise.
     """
     agent_id, name = str(summary["agentId"]), str(summary["agentName"])
@@ -76,7 +111,7 @@ def agent(
     links += [Link(Relation.CALLS_TOOL, tool.locator, f"{arn}#actionGroups") for tool in tools]
     beside = list(tools)
     if detail and (instruction := detail.get("instruction")):
-        prompt = _instruction(arn, name, str(instruction), place)
+        prompt = _instruction(arn, name, instruction, place)
         links.append(Link(Relation.DEPENDS_ON, prompt.locator, f"{arn}#instruction"))
         beside.append(prompt)
     weak: list[Observation] = []
@@ -138,16 +173,15 @@ def _action_group(agent_arn: str, group: Mapping[str, Any], place: Place) -> Fou
     )
 
 
-def _instruction(agent_arn: str, name: str, text: str, place: Place) -> Found:
-    """The instruction as a reference: its digest tells whether it changed, its text stays where it is."""
+def _instruction(agent_arn: str, name: str, kept: Mapping[str, Any], place: Place) -> Found:
+    """The instruction as a reference: its digest tells whether it changed."""
     locator = f"{agent_arn}#instruction"
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     one = found(
         locator,
         name=f"Instruction of {name} ({agent_arn.rpartition('/')[2]})",
         asset_type=AssetType.PROMPT_TEMPLATE,
-        description=f"Instruction of an Amazon Bedrock agent, {len(text)} characters",
-        integrity=(Digest("instruction", "sha256", digest),),
+        description=f"Instruction of an Amazon Bedrock agent, {kept['characters']} characters",
+        integrity=(Digest("instruction", "sha256", kept["sha256"]),),
         cloud_provider="aws",
         cloud_region=place.region,
     )

@@ -7,7 +7,7 @@ entry; where that is refused, the entry is told as far as the listing goes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from services.inventory.connectors.aws import access, agents, models
-from services.inventory.connectors.aws.access import Api, Reach, everywhere, failures, is_denied
+from services.inventory.connectors.aws.access import REMEMBERED, Api, Reach, everywhere, failures, is_denied
 from services.inventory.connectors.clouds import answers, tagged
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest, Scope
@@ -165,10 +165,10 @@ class _Region:
             return [model, *models.training_data(model, place)]
 
         async def custom(_: Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
-            return {"detail": await self.bedrock.ask("get_custom_model", modelIdentifier=entry["modelArn"])}
+            return {"detail": await self._once("get_custom_model", entry["modelArn"], _made(entry), models.described)}
 
         async def imported(_: Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
-            return {"detail": await self.bedrock.ask("get_imported_model", modelIdentifier=entry["modelArn"])}
+            return {"detail": await self._once("get_imported_model", entry["modelArn"], _made(entry), models.described)}
 
         await self._detailed(self.bedrock, "list_custom_models", "modelSummaries", custom, tuned)
         await self._detailed(
@@ -255,29 +255,39 @@ class _Region:
 
     async def _knowledge_base(self, scope: Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
         base_id = entry["knowledgeBaseId"]
-        answer = await self.builder.ask("get_knowledge_base", knowledgeBaseId=base_id)
+        detail = await self._once_of(
+            "get_knowledge_base", base_id, entry, _of("knowledgeBase"), knowledgeBaseId=base_id
+        )
         listed = await self._all("list_data_sources", "dataSourceSummaries", knowledgeBaseId=base_id)
 
         async def source(summary: Mapping[str, Any]) -> Any:
-            asked = await self.builder.ask(
-                "get_data_source", knowledgeBaseId=base_id, dataSourceId=summary["dataSourceId"]
+            source_id = summary["dataSourceId"]
+            of_base = {"knowledgeBaseId": base_id, "dataSourceId": source_id}
+            return await self._once_of(
+                "get_data_source", f"{base_id}/{source_id}", summary, _of("dataSource"), **of_base
             )
-            return asked["dataSource"]
 
         return {
-            "detail": answer["knowledgeBase"],
+            "detail": detail,
             "sources": await self._or_summaries(scope, listed, source, "get_data_source"),
         }
 
     async def _agent(self, scope: Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
         agent_id = entry["agentId"]
-        detail = (await self.builder.ask("get_agent", agentId=agent_id))["agent"]
+        detail = await self._once_of("get_agent", agent_id, entry, agents.described_agent, agentId=agent_id)
         of_draft = {"agentId": agent_id, "agentVersion": agents.DRAFT}
         listed = await self._all("list_agent_action_groups", "actionGroupSummaries", **of_draft)
 
         async def group(summary: Mapping[str, Any]) -> Any:
-            asked = await self.builder.ask("get_agent_action_group", **of_draft, actionGroupId=summary["actionGroupId"])
-            return asked["agentActionGroup"]
+            group_id = summary["actionGroupId"]
+            return await self._once_of(
+                "get_agent_action_group",
+                f"{agent_id}/{group_id}",
+                summary,
+                agents.described_group,
+                **of_draft,
+                actionGroupId=group_id,
+            )
 
         together = detail.get("agentCollaboration") in {"SUPERVISOR", "SUPERVISOR_ROUTER"}
         return {
@@ -289,6 +299,39 @@ class _Region:
             if together
             else (),
         }
+
+    async def _once(
+        self, operation: str, arn: str, marker: Hashable, kept: Callable[[Mapping[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What is kept of a model's details: of one that has not changed they are not asked for again."""
+        return await self._recalled(self.bedrock, operation, arn, marker, kept, {"modelIdentifier": arn})
+
+    async def _once_of(
+        self,
+        operation: str,
+        name: str,
+        summary: Mapping[str, Any],
+        kept: Callable[[Mapping[str, Any]], dict[str, Any]],
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """The same of a part of an agent or a knowledge base, by the moment of change that its summary gives."""
+        return await self._recalled(self.builder, operation, name, summary.get("updatedAt"), kept, parameters)
+
+    async def _recalled(
+        self,
+        api: Api,
+        operation: str,
+        name: str,
+        marker: Hashable,
+        kept: Callable[[Mapping[str, Any]], dict[str, Any]],
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        key = self.reach.key(operation, name)
+        known: dict[str, Any] | None = REMEMBERED.recall(key, marker) if marker else None
+        if known is None:
+            known = kept(await api.ask(operation, **parameters))
+            REMEMBERED.keep(key, marker, known)
+        return known
 
     async def _all(self, operation: str, key: str, **parameters: Any) -> list[Mapping[str, Any]]:
         return [
@@ -313,6 +356,15 @@ class _Region:
                 scope.fail(operation, error)
             told.append(detail if error is None else summary)
         return told
+
+
+def _made(entry: Mapping[str, Any]) -> Hashable:
+    """A model never changes once it is made; what is being made does."""
+    return entry.get("creationTime"), entry.get("modelStatus")
+
+
+def _of(name: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    return lambda answer: dict(answer[name])
 
 
 def _is_available(answer: Mapping[str, Any]) -> bool:

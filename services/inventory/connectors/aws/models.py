@@ -96,8 +96,24 @@ def foundation_model(
     )
 
 
+_OF_MODEL = (
+    "baseModelArn",
+    "customizationConfig",
+    "hyperParameters",
+    "jobArn",
+    "modelDataSource",
+    "modelKmsKeyArn",
+    "trainingDataConfig",
+)
+
+
+def described(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of GetCustomModel's and GetImportedModel's answers."""
+    return {"described": True, **{name: answer[name] for name in _OF_MODEL if answer.get(name)}}
+
+
 def custom_model(entry: Mapping[str, Any], detail: Mapping[str, Any] | None, place: Place) -> Found:
-    """An entry of ListCustomModels with GetCustomModel's answer: a model tuned in the account."""
+    """An entry of ListCustomModels, `described` by GetCustomModel: a model tuned in the account."""
     arn, name = str(entry["modelArn"]), str(entry["modelName"])
     detail = detail or {}
     base = str(entry.get("baseModelArn") or detail.get("baseModelArn") or "")
@@ -158,7 +174,7 @@ def training_data(model: Found, place: Place) -> list[Found]:
 
 
 def imported_model(entry: Mapping[str, Any], detail: Mapping[str, Any] | None, place: Place) -> Found:
-    """An entry of ListImportedModels with GetImportedModel's answer: weights brought along from elsewhere."""
+    """An entry of ListImportedModels, `described` by GetImportedModel: weights brought along from elsewhere."""
     arn, name = str(entry["modelArn"]), str(entry["modelName"])
     detail = detail or {}
     source = ((detail.get("modelDataSource") or {}).get("s3DataSource") or {}).get("s3Uri")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from services.inventory.connectors.aws import access
-from services.inventory.connectors.aws.access import Api, Options, Place, Reach, everywhere, failures, is_denied
+from services.inventory.connectors.aws.access import (
+    REMEMBERED,
+    Api,
+    Options,
+    Place,
+    Reach,
+    everywhere,
+    failures,
+    is_denied,
+)
 from services.inventory.connectors.clouds import answers, tagged
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest, Scope
@@ -210,7 +218,7 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
     async def look(reach: Reach) -> None:
         tags = await reach.tags(harvest, ["sagemaker:model", "sagemaker:endpoint"])
         async with reach.api("sagemaker") as api:
-            region = _Region(reach.place, harvest, api, tags)
+            region = _Region(reach, harvest, api, tags)
             await region.listing("list_models", "Models", region.describe_model, model)
             await region.listing("list_endpoints", "Endpoints", region.describe_endpoint, endpoint)
 
@@ -221,34 +229,51 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
 class _Region:
     """One region of one account while it is read."""
 
-    place: Place
+    reach: Reach
     harvest: Harvest
     api: Api
     tags: Mapping[str, Mapping[str, str]]
     _configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     async def listing(self, operation: str, key: str, ask: Any, mapped: Any) -> None:
-        place = self.place
+        place = self.reach.place
         async with self.harvest.scope(
             place.scope(operation),
             failures=failures(),
             where=f"sagemaker {operation} in {place.account} {place.region}",
         ) as scope:
             async for page in self.api.pages(operation, key, "NextToken", MaxResults=PAGE_SIZE):
-                for entry, more, error in await answers(page, ask, failures(KeyError)):
+                unknown = []
+                for entry in page:
+                    if known := REMEMBERED.recall(*self._memory(operation, entry)):
+                        await self._take(scope, known)
+                    else:
+                        unknown.append(entry)
+                for entry, more, error in await answers(unknown, ask, failures(KeyError)):
                     if error is not None:
                         name = entry.get("ModelName") or entry.get("EndpointName")
                         scope.fail(f"{operation}: details of {name}", error)
                         if not is_denied(error):
                             continue  # what is known of it stays as it was
-                    await self._add(scope, partial(mapped, place=place, **(more or {"detail": None})), entry)
+                    try:
+                        made = mapped(entry, place=place, **(more or {"detail": None}))
+                    except (KeyError, TypeError, AttributeError, ValueError) as wrong:
+                        scope.fail(scope.name, f"an entry lacks {wrong}" if isinstance(wrong, KeyError) else wrong)
+                        continue
+                    # Its parts change without it.
+                    if error is None and not more.get("components"):
+                        kept = [one.without_secrets() for one in made]
+                        REMEMBERED.keep(*self._memory(operation, entry), kept)
+                    await self._take(scope, made)
 
-    async def _add(self, scope: Scope, mapped: Any, entry: Mapping[str, Any]) -> None:
-        try:
-            made: list[Found] = mapped(entry)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            scope.fail(scope.name, f"an entry lacks {error}" if isinstance(error, KeyError) else error)
-            return
+    def _memory(self, operation: str, entry: Mapping[str, Any]) -> tuple[Hashable, Hashable]:
+        """By what an entry is remembered, and what tells that it is still the same: a model never changes once it is
+        made, an endpoint says when it did."""
+        arn = str(entry.get("ModelArn") or entry.get("EndpointArn"))
+        changed = entry.get("LastModifiedTime") or entry.get("CreationTime")
+        return self.reach.key(operation, arn), (changed, entry.get("EndpointStatus"))
+
+    async def _take(self, scope: Scope, made: Sequence[Found]) -> None:
         for one in made:
             await scope.add(tagged(one, self.tags.get(one.locator), one.locator))
 
