@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain.claims import Found
+from services.inventory.domain.secrets import without_secrets
 from shared.contracts.inventory import DataClassification, DeploymentEnvironment
 
 T = TypeVar("T")
@@ -97,6 +98,17 @@ class Remembered:
 
     def forget(self) -> None:
         self._kept.clear()
+
+
+def without_credentials(value: Any) -> Any:
+    """A document with each credential in its texts replaced by a reference to it."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_credentials(item) for item in value]
+    return value
 
 
 async def answers(

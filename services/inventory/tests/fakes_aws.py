@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -201,7 +202,7 @@ def _on_the_wire(shape: Any, value: Any) -> Any:
     if shape.type_name == "list":
         return [_on_the_wire(shape.member, item) for item in value]
     if shape.type_name == "timestamp" and shape.serialization.get("timestampFormat") == "iso8601":
-        return "2026-01-01T00:00:00Z"
+        return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
     return value
 
 

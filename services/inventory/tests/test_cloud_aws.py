@@ -459,6 +459,15 @@ async def test_an_unreachable_cloud_is_a_problem(unused_tcp_port_here: int) -> N
     assert [problem.where for problem in run.harvest.problems] == ["sts GetCallerIdentity"]
 
 
+async def test_without_a_credential_nothing_is_read(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    run = await look(aws)
+    assert (run.stale, run.complete) == ({"aws:own-account"}, set())
+
+
 async def test_more_than_a_run_may_bring_is_stale(aws: FakeAws) -> None:
     aws.estate[OWN, REGION]["ListCustomModels"] = tuned(20)
     run = await look(aws, Look(entries_limit=5))

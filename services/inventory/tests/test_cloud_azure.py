@@ -272,6 +272,17 @@ async def test_pages_that_never_end_are_given_up(azure: FakeAzure, monkeypatch: 
     assert "more than 5 pages" in run.sink.stale_scopes[scope("accounts")]
 
 
+@pytest.mark.parametrize("listing", ["subscriptions", "accounts"])
+async def test_a_token_does_not_follow_to_another_address(azure: FakeAzure, listing: str) -> None:
+    away = FakeAzure()
+    async with serving(away.app()) as elsewhere:
+        link = f"{elsewhere.replace('127.0.0.1', 'localhost')}/{listing}?api-version=1"
+        azure.faults.planned[listing] = always(lambda: web.json_response({"value": [], "nextLink": link}))
+        run = await look(azure)
+    assert any("another address" in reason for reason in run.sink.stale_scopes.values())
+    assert not away.methods
+
+
 async def test_a_server_that_does_not_answer_is_given_up(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai, "READ_SECONDS", 0.3)
     monkeypatch.setattr(openai, "TRIES", 1)

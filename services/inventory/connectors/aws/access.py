@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -210,23 +210,34 @@ class Reach:
         return tags
 
 
-def _client(session: Any, service: str, region: str, endpoint_url: str | None, credentials: Mapping[str, str]) -> Any:
+@asynccontextmanager
+async def _client(
+    session: Any, service: str, region: str, endpoint_url: str | None, credentials: Mapping[str, str]
+) -> AsyncIterator[Any]:
+    """A client of one service in one region. Raises one of `failures` where none can be made."""
     from botocore.config import Config
 
-    return session.client(
-        service,
-        region_name=region,
-        endpoint_url=endpoint_url,
-        # Standard mode waits longer with each try, up to 20 s, and gives up for good when most tries fail.
-        config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": TRIES},
-            max_pool_connections=CALLS_AT_ONCE,
-            user_agent="colonnade-inventory",  # the SDK's own is put together anew for each call
-        ),
-        **credentials,
-    )
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(
+                session.client(
+                    service,
+                    region_name=region,
+                    endpoint_url=endpoint_url,
+                    # Standard mode waits longer with each try, up to 20 s, and gives up for good when most tries fail.
+                    config=Config(
+                        connect_timeout=CONNECT_SECONDS,
+                        read_timeout=READ_SECONDS,
+                        retries={"mode": "standard", "total_max_attempts": TRIES},
+                        max_pool_connections=CALLS_AT_ONCE,
+                        user_agent="colonnade-inventory",  # the SDK's own is put together anew for each call
+                    ),
+                    **credentials,
+                )
+            )
+        except ValueError as error:
+            raise Unintelligible(f"no client of {service}: {error}") from error
+        yield client
 
 
 async def everywhere(
@@ -274,7 +285,16 @@ async def everywhere(
         for region in dict.fromkeys(options.regions)
     ]
     unread = [reach for reach in reaches if not all(harvest.is_read(reach.place.scope(name)) for name in listings)]
-    await side_by_side([partial(look, reach) for reach in unread], PLACES_AT_ONCE)
+
+    async def guarded(reach: Reach) -> None:
+        try:
+            await look(reach)
+        except failures() as error:
+            # Before any listing: a client could not be made.
+            scopes = [reach.place.scope(name) for name in listings]
+            await abandon(harvest, scopes, f"clients of {reach.place.account} {reach.place.region}", error)
+
+    await side_by_side([partial(guarded, reach) for reach in unread], PLACES_AT_ONCE)
 
 
 def _moment(value: Any) -> Any:

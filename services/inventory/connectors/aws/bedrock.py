@@ -16,7 +16,7 @@ from pydantic import Field
 
 from services.inventory.connectors.aws import access, agents, models
 from services.inventory.connectors.aws.access import REMEMBERED, Api, Reach, everywhere, failures, is_denied
-from services.inventory.connectors.clouds import answers, tagged
+from services.inventory.connectors.clouds import answers, tagged, without_credentials
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest, Scope
 from services.inventory.domain.claims import Found
@@ -329,7 +329,7 @@ class _Region:
         key = self.reach.key(operation, name)
         known: dict[str, Any] | None = REMEMBERED.recall(key, marker) if marker else None
         if known is None:
-            known = kept(await api.ask(operation, **parameters))
+            known = without_credentials(kept(await api.ask(operation, **parameters)))
             REMEMBERED.keep(key, marker, known)
         return known
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
@@ -26,7 +27,7 @@ from services.inventory.connectors.azure.entries import (
     project_entry,
     resource_group_of,
 )
-from services.inventory.connectors.clouds import PAGES_LIMIT, Unintelligible, answers, side_by_side, tagged
+from services.inventory.connectors.clouds import PAGES_LIMIT, Unintelligible, abandon, answers, side_by_side, tagged
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest, Scope
@@ -79,7 +80,13 @@ async def discover(
 
     # It warns at length, over many lines, of every credential that is not there; the problems say what came of it.
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
-    async with credential or DefaultAzureCredential() as identity:
+    try:
+        credential = credential or DefaultAzureCredential()
+    except ValueError as error:
+        # The environment asks for a kind of credential that does not exist.
+        await abandon(harvest, ["azure:subscriptions"], "azure-identity", error)
+        return
+    async with credential as identity:
         cloud = _Cloud(identity, options.endpoint_url, asyncio.Semaphore(CALLS_AT_ONCE))
         subscriptions = list(dict.fromkeys(name.lower() for name in options.subscription_ids))
         if not subscriptions:
@@ -130,7 +137,16 @@ class _Cloud:
                 after = super().get_retry_after(response)
                 return None if after is None else min(after, RETRY_AFTER_LIMIT_SECONDS)
 
+        home = urlsplit(self.base).hostname
+
+        class Home(policies.SansIOHTTPPolicy):  # type: ignore[type-arg]
+            def on_request(self, request: Any) -> None:
+                """A next page's link comes from outside: a token goes where it was meant to go and nowhere else."""
+                if urlsplit(request.http_request.url).hostname != home:
+                    raise Unintelligible("the next page is said to be at another address")
+
         return [
+            Home(),
             policies.RequestIdPolicy(),
             policies.HeadersPolicy(),
             policies.UserAgentPolicy("colonnade-inventory"),
@@ -187,7 +203,7 @@ class _Cloud:
             base_url=self.base, policies=self.policies(), connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
         )
         async with made as client:
-            url: str | None = f"{self.base}/subscriptions?api-version={SUBSCRIPTIONS_VERSION}"
+            url = f"{self.base}/subscriptions?api-version={SUBSCRIPTIONS_VERSION}"
             seen: set[str] = set()
             while url:
                 if url in seen or len(seen) >= PAGES_LIMIT:
