@@ -13,15 +13,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import aiohttp
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
+from deploy.local.estate import Estate, planted
 from deploy.local.home import Home
 from deploy.local.process import StartError
 from deploy.local.settings import StackSettings
@@ -113,6 +118,7 @@ class Story:
     async def play(self) -> None:
         await self._register()
         await self._show_scores()
+        await self._discover()
         await self._deploy_controls()
         await self._send_traffic()
         await self._attack()
@@ -196,6 +202,54 @@ class Story:
             console.print(f"   - {recommendation}")
         impact = await self._call("GET", f"/v1/assets/{self.assets['training set']}/impact")
         console.print(f"   a bad training set would reach {impact['impacted_count']} assets")
+
+    async def _discover(self) -> None:
+        self._heading("Discovery looks in six places and finds what nobody registered")
+        with tempfile.TemporaryDirectory(prefix="colonnade-estate-") as folder:
+            async with planted(Path(folder), self.run) as estate:
+                for source, options in estate.runs.items():
+                    body = {"source": source, "options": options, "owner_team": "support-platform"}
+                    asked = await self._call("POST", "/v1/discovery/runs", body)
+                    run, milliseconds = await self._platform.until(
+                        f"discovery in {source}", self._finished(asked["run_id"])
+                    )
+                    counts = run["counts"]
+                    console.print(
+                        f"   {source:<18} {run['status']:<10} seen {counts['seen']:>2}  new {counts['new']:>2}  "
+                        f"merged {counts['merged']:>2}  {milliseconds:7.1f} ms"
+                    )
+                    for problem in run["problems"]:
+                        console.print(f"      [yellow]{problem['where']}: {problem['message']}[/yellow]")
+                    self.times[f"discovery in {source}"] = milliseconds
+        await self._show_graph(estate)
+
+    def _finished(self, run_id: str) -> Callable[[], Awaitable[Any]]:
+        async def look() -> Any:
+            run = await self._call("GET", f"/v1/discovery/runs/{run_id}")
+            return run if run["finished_at"] else None
+
+        return look
+
+    async def _show_graph(self, estate: Estate) -> None:
+        found = await self._call("GET", f"/v1/assets?model_name={quote(estate.model)}&asset_type=foundation_model")
+        (model,) = found["items"]
+        evidence = await self._call("GET", f"/v1/assets/{model['asset_id']}/evidence")
+        console.print(f"   {model['name']} is one asset, seen by {len(evidence['sightings'])} entries:")
+        for sighting in evidence["sightings"]:
+            console.print(f"      {sighting['source']:<18} {sighting['matched_by'][:88]}")
+        graph = await self._call("GET", f"/v1/assets/{model['asset_id']}/dependencies?direction=downstream&depth=4")
+        tree = Tree(f"   what stands on {model['name']}")
+        _grow(tree, graph.get("downstream", []))
+        console.print(tree)
+        impact = await self._call("GET", f"/v1/assets/{model['asset_id']}/impact")
+        owners = ", ".join(f"{team or 'nobody'} {count}" for team, count in sorted(impact["owners"].items()))
+        console.print(f"   were it bad, it would reach {impact['impacted_count']} assets, owned by: {owners}")
+        seen = await self._call("GET", "/v1/discovery/sightings?observed=inline_secret&limit=200")
+        mine = [one for one in seen["items"] if self.run in json.dumps(one) or "orders" in one["locator"]]
+        if estate.secret in json.dumps(seen):
+            raise DidNotClose("discovery shows the key that it found")
+        for observation in [one for sighting in mine[-1:] for one in sighting["observations"]]:
+            console.print(f"   {observation['severity']:<8} {observation['kind']:<18} {observation['detail'][:80]}")
 
     async def _deploy_controls(self) -> None:
         self._heading("Two controls go live on the agent; its residual risk falls")
@@ -385,6 +439,13 @@ class Story:
                 f"   {dimension['dimension']:<22} level {dimension['level']} {dimension['level_name']:<24} "
                 f"{dimension['evidence'][0] if dimension['evidence'] else ''}"
             )
+
+
+def _grow(tree: Tree, entries: list[dict[str, Any]]) -> None:
+    for entry in entries:
+        name = entry.get("name") or f"{entry['id']} (restricted or missing)"
+        branch = tree.add(f"{name}  [dim]{entry.get('type', '')} {entry.get('owner_team', '')}[/dim]")
+        _grow(branch, entry.get("downstream", []))
 
 
 async def play(url: str, key: str) -> None:

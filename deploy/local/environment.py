@@ -82,6 +82,7 @@ class Environment:
         if name == "inventory":
             # What a person on this machine may want looked through, and nothing else.
             values["DISCOVERY_ROOTS"] = json.dumps([str(Path.home()), tempfile.gettempdir()])
+            values["DISCOVERY_ENDPOINT_URLS"] = "true"
         if name == "incidents":
             # A subscriber on this machine is what one has here, but never the stack itself.
             values["WEBHOOK_ALLOW_LOOPBACK"] = "true"

@@ -1,15 +1,17 @@
-"""Side effects that are owed: discovery runs."""
+"""Side effects that are owed and work that time brings: discovery runs and their schedules."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.inventory.application.discovery import TASK, finish_run, take_in
+from services.inventory.application.discovery import TASK, Intake
+from services.inventory.application.schedules import start_due
 from services.inventory.connectors import discover
-from services.inventory.domain.discovery import Findings, RunStatus
+from services.inventory.connectors.harvest import Harvest
+from services.inventory.domain.discovery import Problem
 from services.inventory.store import discovery as store
 from services.inventory.store.discovery import Run
 from shared.auth import Caller
@@ -20,7 +22,6 @@ from shared.tasks import Task, Tasks
 tasks = Tasks()
 
 _SERVICE = Caller("inventory", "service")
-_A_TRANSACTION = 200
 
 
 async def _load(task: Task, runtime: Runtime) -> Run:
@@ -28,36 +29,44 @@ async def _load(task: Task, runtime: Runtime) -> Run:
         return await store.get_run(tx, _SERVICE, UUID(task.key))
 
 
+def _intake(runtime: Runtime, run: Run) -> Intake:
+    return Intake(runtime.db, run, timedelta(seconds=runtime.settings.discovery_grace_seconds))
+
+
 async def _give_up(task: Task, runtime: Runtime) -> None:
-    findings = Findings()
-    findings.fail("run", "it was interrupted too often")
     run = await _load(task, runtime)
-    async with runtime.db.begin() as tx:
-        await finish_run(tx, run, findings, datetime.now(UTC))
+    await _intake(runtime, run).finish([Problem("run", "it was interrupted too often")], 0, complete=False)
 
 
 # The run has a limit of its own, from the settings; taking in a large estate comes on top.
 @tasks.on(TASK, workers=2, max_attempts=3, limit_seconds=86_400, on_dead=_give_up)
 async def run_discovery(task: Task, runtime: Runtime) -> dict[str, Any] | None:
-    """Look, take in what is found a few hundred at a time, and close the run."""
+    """Look, taking in what is found as it comes, and close the run. A run that was interrupted goes on with the scopes
+    that it had not read to their end."""
     run = await _load(task, runtime)
     if run.finished_at is not None:
         return None
-    async with runtime.db.begin() as tx:
-        await store.update_run(
-            tx, run.run_id, status=RunStatus.RUNNING, counts=run.counts, problems=run.problems, finished_at=None
-        )
-    findings = Findings()
+    async with runtime.db.read() as tx:
+        before = [scope for scope in await store.scopes_of_run(tx, run.run_id, limit=100_000) if scope.complete]
+    intake = _intake(runtime, run)
+    harvest = Harvest(
+        intake,
+        entries_limit=runtime.settings.discovery_entries_limit,
+        read=[scope.scope for scope in before],
+    )
+    intake.resume({scope.scope: scope.entries for scope in before})
     try:
         async with asyncio.timeout(runtime.settings.discovery_timeout_seconds):
-            findings = await discover(run.source, dict(run.options), runtime.settings)
+            await discover(run.source, dict(run.options), runtime.settings, harvest)
     except TimeoutError:
-        findings.fail("run", f"took longer than {runtime.settings.discovery_timeout_seconds:g} s")
+        harvest.fail("run", f"took longer than {runtime.settings.discovery_timeout_seconds:g} s")
     except DomainError as refusal:
-        findings.fail("options", refusal.detail)
-    for start in range(0, len(findings.found), _A_TRANSACTION):
-        async with runtime.db.begin() as tx:
-            run = await take_in(tx, run, findings.found[start : start + _A_TRANSACTION], datetime.now(UTC))
-    async with runtime.db.begin() as tx:
-        run = await finish_run(tx, run, findings, datetime.now(UTC))
+        harvest.fail("options", refusal.detail)
+    run = await intake.finish(harvest.problems, harvest.problems_untold, complete=bool(harvest.completed))
     return {"status": run.status.value}
+
+
+async def start_scheduled_runs(runtime: Runtime) -> None:
+    """Ask for the runs whose time has come."""
+    async with runtime.db.begin() as tx:
+        await start_due(tx, datetime.now(UTC))

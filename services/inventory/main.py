@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.inventory import api, events, jobs
+from services.inventory.cli import add_discovery
 from services.inventory.settings import InventorySettings
 from services.inventory.store.schema import metadata
 from shared.commands import command_line
-from shared.service import Service
+from shared.service import Periodic, Service
 
 SERVICE = Service(
     name="inventory",
@@ -19,5 +20,7 @@ SERVICE = Service(
     routers=api.routers,
     consumers=events.consumers,
     tasks=jobs.tasks,
+    periodic=[Periodic("scheduled discovery", 5.0, jobs.start_scheduled_runs)],
 )
 app = command_line(SERVICE, InventorySettings)
+add_discovery(app)

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import ServiceSettings
+
+
+class DiscoveryTarget(BaseModel):
+    """A server that discovery may ask, and what it shows there of itself.
+
+    Attributes:
+        url: where it is: http, https, or postgresql for pgvector.
+        headers: sent with every request, e.g. {"Authorization": "Bearer ..."}.
+        ca_file: certificates to trust instead of the system's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    ca_file: Path | None = None
 
 
 class InventorySettings(ServiceSettings):
@@ -24,10 +40,15 @@ class InventorySettings(ServiceSettings):
     """Room on disk that the results of one import may take while the client does not read them; beyond, it is ended."""
     discovery_roots: tuple[Path, ...] = ()
     """Folders below which filesystem discovery may read; none allows no filesystem discovery."""
+    discovery_targets: dict[str, DiscoveryTarget] = Field(default_factory=dict)
+    """Servers that runs may ask, by the name that runs use: gateways, registries, vector stores. Their credentials are
+    here and never in a run (JSON object)."""
     discovery_endpoint_urls: bool = False
     """Whether a run may name another address of a cloud's API. Only for tests and private clouds: whoever starts a run
     then decides where the service's cloud credentials are presented."""
-    discovery_timeout_seconds: float = Field(default=300.0, gt=0)
-    """Longest that one run may take before it is recorded as failed."""
+    discovery_timeout_seconds: float = Field(default=3_600.0, gt=0)
+    """Longest that one run may look; what it has not read by then stays as it is, and the run is partial."""
+    discovery_grace_seconds: float = Field(default=86_400.0, ge=0)
+    """How long an entry that its source no longer shows counts as missing before it is gone."""
     discovery_entries_limit: int = Field(default=100_000, ge=1)
     """Most entries (models, deployments, folders) that one run takes home; beyond, the run is partial."""

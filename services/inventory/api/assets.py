@@ -166,7 +166,7 @@ async def read_asset(asset_id: UUID, work: Work) -> Response:
 async def amend_asset(asset_id: UUID, body: AssetChange, work: Work, if_match: IfMatch) -> Response:
     """Change fields of an asset (JSON Merge Patch)."""
     return await work.run(
-        lambda tx: use_cases.amend_asset(tx, work.caller, asset_id, if_match, body.values(), _now()), _shown
+        lambda tx: use_cases.state_of_asset(tx, work.caller, asset_id, if_match, body.values(), _now()), _shown
     )
 
 

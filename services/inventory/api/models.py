@@ -185,6 +185,7 @@ class SourceView(Out):
     attribute: str
     kind: SourceKind
     locator: str
+    source: str = Field(description="The discovery source that says so; empty where a person does.")
 
 
 class AssetView(Out):

@@ -72,6 +72,14 @@ def registered(asset: Asset) -> AssetRegistered:
     return AssetRegistered(version=asset.version, occurred_at=asset.registered_date, asset=asset.snapshot())
 
 
+async def state_of_asset(
+    tx: Tx, caller: Caller, asset_id: UUID, expected_version: int | None, values: Mapping[str, Any], at: datetime
+) -> Known:
+    """Set fields of an asset because a person says so. Raises what amend_asset raises."""
+    current = await store.get(tx, caller, asset_id, lock=True)
+    return await amend_asset(tx, caller, asset_id, expected_version, current.asset.stated(values, caller.subject), at)
+
+
 async def amend_asset(
     tx: Tx, caller: Caller, asset_id: UUID, expected_version: int | None, values: Mapping[str, Any], at: datetime
 ) -> Known:

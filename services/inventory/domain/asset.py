@@ -97,11 +97,13 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class AttributeSource:
-    """Where one attribute's value comes from; `locator` is an ARN, a resource id, a file, a person."""
+    """Where one attribute's value comes from; `locator` is an ARN, a resource id, a file, a person. `source` is the
+    discovery source that says so, empty where a person does."""
 
     attribute: str
     kind: SourceKind
     locator: str
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,18 @@ class Asset:
         """
         self._not_retired("changed")
         return self._next(at, **values)
+
+    def stated(self, values: Mapping[str, Any], by: str) -> Mapping[str, Any]:
+        """The values with `sources` saying that a person stated them: from then on no discovery overwrites them.
+
+        An asset that no discovery has touched has no sources, and needs none.
+        """
+        held = {one.attribute for one in self.sources if one.source}
+        if "sources" in values or not held:
+            return values
+        kept = tuple(one for one in self.sources if one.attribute not in values)
+        told = tuple(AttributeSource(name, SourceKind.DECLARED, f"person:{by}") for name in sorted(values))
+        return {**values, "sources": kept + told}
 
     def reviewed(self, outcome: ReviewOutcome, on: date, at: datetime) -> tuple[Asset, tuple[Change, ...]]:
         """The asset after a security review; an older review than the recorded one never sets its date back.
@@ -394,6 +408,7 @@ def as_json(value: Any) -> Any:
                 "attribute": value.attribute,
                 "kind": value.kind.value,
                 "locator": value.locator,
+                "source": value.source,
             }
         case tuple() | list():
             return [as_json(item) for item in value]

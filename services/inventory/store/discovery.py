@@ -1,4 +1,5 @@
-"""Discovery runs, and where each asset was last seen."""
+"""Discovery runs and their scopes; what each source says of what it sees, which asset that is, by which names it is
+known, and what it is linked to."""
 
 from __future__ import annotations
 
@@ -11,10 +12,36 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from services.inventory.domain.discovery import Counts, Problem, RunNotFound, RunStatus, Source
-from services.inventory.store.schema import run_table, sighting_table
-from shared.auth import Caller
+from services.inventory.domain.claims import Found, Link
+from services.inventory.domain.discovery import Counts, Problem, RunNotFound, RunStatus, SightingNotFound, Source
+from services.inventory.domain.evidence import SightingState, Testimony, found_of
+from services.inventory.domain.relations import Edge
+from services.inventory.store.schema import (
+    LIVING,
+    among,
+    asset_table,
+    link_table,
+    name_table,
+    run_table,
+    scope_table,
+    sighting_table,
+)
+from shared.auth import Caller, visible
+from shared.contracts.inventory import Relation
 from shared.database import Tx
+
+_sighting = sighting_table.c
+_link = link_table.c
+
+_INTAKE_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtext('discovery.intake'))")
+
+
+async def lock_intake(tx: Tx) -> None:
+    """One transaction at a time takes in: two runs that see one thing would else make two assets of it."""
+    await tx.execute(_INTAKE_LOCK)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +58,26 @@ class Run:
     requested_by: str
     requested_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRead:
+    """How the last run left one listing, folder or repository.
+
+    Attributes:
+        entries: what it held when it was last read to its end.
+        stale_since: since when it cannot be read to its end; None when the last reading was complete.
+    """
+
+    scope: str
+    source: Source
+    run_id: UUID
+    complete: bool
+    entries: int
+    seconds: float
+    read_at: datetime | None
+    stale_since: datetime | None
+    reason: str
 
 
 def _run(row: Any) -> Run:
@@ -107,33 +154,452 @@ async def update_run(
     )
 
 
-async def sighted(tx: Tx, source: Source, locators: Collection[str]) -> dict[str, tuple[UUID, UUID]]:
-    """Locator -> the asset that it was and the run that saw it last, of those locators that were seen before."""
-    stmt = sa.select(sighting_table.c.locator, sighting_table.c.asset_id, sighting_table.c.run_id).where(
-        sighting_table.c.source == source,
-        sighting_table.c.locator == sa.any_(sa.literal(list(locators), ARRAY(sa.Text))),
+# -- scopes -----------------------------------------------------------------------------------------------------------
+
+
+def _scope(row: Any) -> ScopeRead:
+    return ScopeRead(
+        scope=row.scope,
+        source=Source(row.source),
+        run_id=row.run_id,
+        complete=row.complete,
+        entries=row.entries,
+        seconds=row.seconds,
+        read_at=row.read_at,
+        stale_since=row.stale_since,
+        reason=row.reason,
     )
-    return {row.locator: (row.asset_id, row.run_id) for row in await tx.execute(stmt)}
 
 
-async def sight(tx: Tx, source: Source, run_id: UUID, sightings: Collection[tuple[str, str, UUID]]) -> None:
-    """Note (locator, scope, asset) of what a run saw."""
-    if not sightings:
+async def scopes_of_run(tx: Tx, run_id: UUID, limit: int = 1_000) -> list[ScopeRead]:
+    """Scopes that this run was the last to read, by name."""
+    stmt = sa.select(scope_table).where(scope_table.c.run_id == run_id).order_by(scope_table.c.scope).limit(limit)
+    return [_scope(row) for row in await tx.execute(stmt)]
+
+
+async def stale_scopes(
+    tx: Tx, caller: Caller, *, after: tuple[datetime, str, str] | None, limit: int
+) -> list[ScopeRead]:
+    """Scopes whose last reading did not reach their end, the longest stale first."""
+    if not caller.organization_wide:
+        return []
+    order = (scope_table.c.stale_since, scope_table.c.source, scope_table.c.scope)
+    stmt = sa.select(scope_table).where(scope_table.c.stale_since.is_not(None))
+    if after is not None:
+        stmt = stmt.where(sa.tuple_(*order) > sa.tuple_(*after))
+    return [_scope(row) for row in await tx.execute(stmt.order_by(*order).limit(limit))]
+
+
+async def put_scope(
+    tx: Tx, source: Source, scope: str, run_id: UUID, *, entries: int | None, seconds: float, reason: str, at: datetime
+) -> None:
+    """Note how a scope was left: `entries` when it was read to its end, None when it was not."""
+    complete = entries is not None
+    values: dict[str, Any] = {
+        "source": source,
+        "scope": scope,
+        "run_id": run_id,
+        "complete": complete,
+        "entries": entries or 0,
+        "seconds": seconds,
+        "read_at": at if complete else None,
+        "stale_since": None if complete else at,
+        "reason": reason,
+    }
+    stmt = insert(scope_table).values(values)
+    renewed: dict[str, Any] = {name: stmt.excluded[name] for name in ("run_id", "complete", "seconds", "reason")}
+    if complete:
+        renewed |= {name: stmt.excluded[name] for name in ("entries", "read_at", "stale_since")}
+    else:
+        renewed["stale_since"] = sa.func.coalesce(scope_table.c.stale_since, stmt.excluded.stale_since)
+    await tx.execute(stmt.on_conflict_do_update(index_elements=["source", "scope"], set_=renewed))
+
+
+# -- sightings --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one source says of one entry in one scope, and the asset that it is.
+
+    Attributes:
+        matched_by: why it is this asset.
+        pinned: a person said so; no run changes it.
+        living: its asset is not retired.
+    """
+
+    sighting_id: UUID
+    source: Source
+    scope: str
+    found: Found
+    asset_id: UUID
+    fingerprint: bytes
+    matched_by: str
+    pinned: bool
+    first_seen: datetime
+    changed_at: datetime
+    missing_since: datetime | None
+    gone_at: datetime | None
+    read_at: datetime | None
+    stale_since: datetime | None
+    living: bool
+
+    @property
+    def state(self) -> SightingState:
+        """new and changed are of the scope's last complete reading."""
+        if self.gone_at is not None:
+            return SightingState.GONE
+        if self.missing_since is not None:
+            return SightingState.MISSING
+        if self.read_at is None or self.first_seen >= self.read_at:
+            return SightingState.NEW
+        return SightingState.SEEN
+
+    @property
+    def testimonies(self) -> list[Testimony]:
+        """What it claims; nothing when it is gone."""
+        if self.gone_at is not None:
+            return []
+        return [Testimony(self.source, claim, self.sighting_id) for claim in self.found.claims]
+
+    @property
+    def last_seen(self) -> datetime:
+        """Last complete reading of its scope that showed it, or the change that one brought since."""
+        if self.missing_since is not None or self.read_at is None:
+            return self.changed_at
+        return max(self.read_at, self.changed_at)
+
+
+_SIGHTINGS = sa.select(
+    sighting_table, scope_table.c.read_at, scope_table.c.stale_since, asset_table.c.lifecycle, asset_table.c.owner_team
+).select_from(
+    sighting_table.outerjoin(
+        scope_table, sa.and_(scope_table.c.source == _sighting.source, scope_table.c.scope == _sighting.scope)
+    ).outerjoin(asset_table, asset_table.c.asset_id == _sighting.asset_id)
+)
+
+
+def _sighting_of(row: Any) -> Sighting:
+    return Sighting(
+        sighting_id=row.sighting_id,
+        source=Source(row.source),
+        scope=row.scope,
+        found=found_of(row.locator, row.document),
+        asset_id=row.asset_id,
+        fingerprint=bytes(row.fingerprint),
+        matched_by=row.matched_by,
+        pinned=row.pinned,
+        first_seen=row.first_seen,
+        changed_at=row.changed_at,
+        missing_since=row.missing_since,
+        gone_at=row.gone_at,
+        read_at=row.read_at,
+        stale_since=row.stale_since,
+        living=row.lifecycle is not None and row.lifecycle != "retired",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Of a sighting what tells whether there is anything to do about it."""
+
+    sighting_id: UUID
+    asset_id: UUID
+    fingerprint: bytes
+    missing: bool
+    gone: bool
+    pinned: bool
+    living: bool
+
+
+async def marks(tx: Tx, source: Source, scope: str, locators: Collection[str]) -> dict[str, Mark]:
+    """Locator -> mark of those entries that the scope has shown before."""
+    stmt = (
+        sa.select(
+            _sighting.locator,
+            _sighting.sighting_id,
+            _sighting.asset_id,
+            _sighting.fingerprint,
+            _sighting.missing_since,
+            _sighting.gone_at,
+            _sighting.pinned,
+            asset_table.c.lifecycle,
+        )
+        .select_from(sighting_table.outerjoin(asset_table, asset_table.c.asset_id == _sighting.asset_id))
+        .where(_sighting.source == source, _sighting.scope == scope, _sighting.locator == _any_text(locators))
+    )
+    return {
+        row.locator: Mark(
+            sighting_id=row.sighting_id,
+            asset_id=row.asset_id,
+            fingerprint=bytes(row.fingerprint),
+            missing=row.missing_since is not None,
+            gone=row.gone_at is not None,
+            pinned=row.pinned,
+            living=row.lifecycle is not None and row.lifecycle != "retired",
+        )
+        for row in await tx.execute(stmt)
+    }
+
+
+async def put_sightings(tx: Tx, source: Source, scope: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what was seen: rows of sighting_id, locator, asset_id, document, fingerprint, observed, matched_by, seen."""
+    if not rows:
         return
-    rows = [
-        {"source": source, "locator": locator, "scope": scope, "asset_id": asset_id, "run_id": run_id, "gone": False}
-        for locator, scope, asset_id in sightings
-    ]
     stmt = insert(sighting_table)
-    changed = {name: stmt.excluded[name] for name in ("scope", "asset_id", "run_id", "gone")}
-    await tx.execute(stmt.on_conflict_do_update(index_elements=["source", "locator"], set_=changed), rows)
-
-
-async def mark_gone(tx: Tx, source: Source, run_id: UUID, scopes: Collection[str]) -> int:
-    """Mark what lies in those completely read scopes and this run did not see; how many there are now."""
-    in_scopes = sighting_table.c.scope == sa.any_(sa.literal(list(scopes), ARRAY(sa.Text)))
-    unseen = (sighting_table.c.source == source, in_scopes, sighting_table.c.run_id != run_id)
-    marked = await tx.execute(
-        sighting_table.update().where(*unseen, sighting_table.c.gone.is_(sa.false())).values(gone=True)
+    renewed = {
+        name: stmt.excluded[name] for name in ("asset_id", "document", "fingerprint", "observed", "changed_at")
+    } | {
+        "missing_since": None,
+        "gone_at": None,
+        "matched_by": sa.case(
+            (_sighting.asset_id == stmt.excluded.asset_id, _sighting.matched_by), else_=stmt.excluded.matched_by
+        ),
+    }
+    await tx.execute(
+        stmt.on_conflict_do_update(index_elements=["source", "scope", "locator"], set_=renewed),
+        [
+            {
+                "source": source,
+                "scope": scope,
+                "locator": row["locator"],
+                "sighting_id": row["sighting_id"],
+                "asset_id": row["asset_id"],
+                "document": row["document"],
+                "fingerprint": row["fingerprint"],
+                "observed": row["observed"],
+                "matched_by": row["matched_by"],
+                "pinned": False,
+                "first_seen": row["seen"],
+                "changed_at": row["seen"],
+            }
+            for row in rows
+        ],
     )
-    return int(marked.rowcount)
+
+
+async def locators_in(tx: Tx, source: Source, scope: str) -> list[Any]:
+    """(locator, sighting_id, asset_id, missing_since) of what the scope has shown and is not gone."""
+    stmt = sa.select(_sighting.locator, _sighting.sighting_id, _sighting.asset_id, _sighting.missing_since).where(
+        _sighting.source == source, _sighting.scope == scope, _sighting.gone_at.is_(None)
+    )
+    return list(await tx.execute(stmt))
+
+
+async def set_missing(tx: Tx, sighting_ids: Collection[UUID], at: datetime) -> None:
+    if sighting_ids:
+        await tx.execute(
+            sighting_table.update().where(among(_sighting.sighting_id, sighting_ids)).values(missing_since=at)
+        )
+
+
+async def set_gone(tx: Tx, sighting_ids: Collection[UUID], at: datetime) -> None:
+    if sighting_ids:
+        await tx.execute(
+            sighting_table.update()
+            .where(among(_sighting.sighting_id, sighting_ids))
+            .values(gone_at=at, missing_since=sa.func.coalesce(_sighting.missing_since, at))
+        )
+
+
+async def sightings_of(tx: Tx, asset_ids: Collection[UUID]) -> dict[UUID, list[Sighting]]:
+    """Everything that sources say of these assets, also what is missing or gone, the oldest first."""
+    found: dict[UUID, list[Sighting]] = {asset_id: [] for asset_id in asset_ids}
+    stmt = _SIGHTINGS.where(among(_sighting.asset_id, asset_ids)).order_by(_sighting.first_seen, _sighting.sighting_id)
+    for row in await tx.execute(stmt):
+        found[row.asset_id].append(_sighting_of(row))
+    return found
+
+
+async def get_sighting(tx: Tx, caller: Caller, sighting_id: UUID) -> Sighting:
+    """One sighting.
+
+    Raises:
+        SightingNotFound: there is none, or its asset is not the caller's to see.
+    """
+    stmt = _SIGHTINGS.where(_sighting.sighting_id == sighting_id)
+    row = (await tx.execute(stmt.where(visible(caller, asset_table.c.owner_team)))).first()
+    if row is None:
+        raise SightingNotFound(f"there is no sighting {sighting_id}")
+    return _sighting_of(row)
+
+
+async def sightings(
+    tx: Tx,
+    caller: Caller,
+    *,
+    source: Source | None,
+    state: SightingState | None,
+    observed: str | None,
+    after: UUID | None,
+    limit: int,
+) -> list[Sighting]:
+    """Sightings of assets that the caller may see, in the order in which they were first seen."""
+    stmt = _SIGHTINGS.where(visible(caller, asset_table.c.owner_team))
+    if source is not None:
+        stmt = stmt.where(_sighting.source == source)
+    if observed is not None:
+        stmt = stmt.where(_sighting.observed.contains([observed]), sa.text("observed <> '{}'::text[]"))
+    if state is SightingState.GONE:
+        stmt = stmt.where(_sighting.gone_at.is_not(None))
+    elif state is SightingState.MISSING:
+        stmt = stmt.where(_sighting.missing_since.is_not(None), _sighting.gone_at.is_(None))
+    elif state is SightingState.NEW:
+        fresh = sa.or_(scope_table.c.read_at.is_(None), _sighting.first_seen >= scope_table.c.read_at)
+        stmt = stmt.where(_sighting.missing_since.is_(None), fresh)
+    elif state is not None:
+        stmt = stmt.where(_sighting.missing_since.is_(None), _sighting.first_seen < scope_table.c.read_at)
+    if after is not None:
+        stmt = stmt.where(_sighting.sighting_id > after)
+    return [_sighting_of(row) for row in await tx.execute(stmt.order_by(_sighting.sighting_id).limit(limit))]
+
+
+async def assign(tx: Tx, sighting_id: UUID, asset_id: UUID, matched_by: str) -> None:
+    """Let a sighting be another asset, because a person says so."""
+    await tx.execute(
+        sighting_table.update()
+        .where(_sighting.sighting_id == sighting_id)
+        .values(asset_id=asset_id, matched_by=matched_by, pinned=True)
+    )
+
+
+# -- names and links --------------------------------------------------------------------------------------------------
+
+
+async def assets_by_name(tx: Tx, names: Collection[str]) -> dict[str, tuple[UUID, str]]:
+    """Name -> (living asset, "source locator" of the sighting that bears it), of those names that something bears."""
+    if not names:
+        return {}
+    stmt = (
+        sa.select(name_table.c.name, _sighting.asset_id, _sighting.source, _sighting.locator)
+        .select_from(
+            name_table.join(sighting_table, _sighting.sighting_id == name_table.c.sighting_id).join(
+                asset_table, asset_table.c.asset_id == _sighting.asset_id
+            )
+        )
+        .where(name_table.c.name == _any_text(names), _sighting.gone_at.is_(None), LIVING)
+        # Should a person have parted two that share a name, it means the older.
+        .order_by(_sighting.first_seen.desc(), _sighting.sighting_id.desc())
+    )
+    return {row.name: (row.asset_id, f"{row.source} {row.locator}") for row in await tx.execute(stmt)}
+
+
+async def put_names(tx: Tx, names: Mapping[UUID, Collection[str]]) -> None:
+    """Let each of these sightings bear those names and no others."""
+    await tx.execute(name_table.delete().where(among(name_table.c.sighting_id, names)))
+    rows = [
+        {"name": name, "sighting_id": sighting_id} for sighting_id, own in names.items() for name in sorted(set(own))
+    ]
+    if rows:
+        await tx.execute(name_table.insert(), rows)
+
+
+async def drop_links(tx: Tx, sighting_ids: Collection[UUID]) -> set[Edge]:
+    """Forget the links of these sightings; the edges that they had made."""
+    stmt = link_table.delete().where(among(_link.sighting_id, sighting_ids))
+    source = sa.select(_sighting.source).where(_sighting.sighting_id == _link.sighting_id).scalar_subquery()
+    returned = stmt.returning(_link.own_id, _link.other_id, _link.relation, _link.reverse, _link.at_locator, source)
+    return {_edge(row) for row in await tx.execute(returned) if row.other_id is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLink:
+    """A link of a sighting, and the asset that its target turned out to be; None until something has that name."""
+
+    sighting_id: UUID
+    source: Source
+    own_id: UUID
+    other_id: UUID | None
+    link: Link
+
+    @property
+    def edge(self) -> Edge | None:
+        """The edge that it makes, once its target is known."""
+        if self.other_id is None:
+            return None
+        start, end = (self.other_id, self.own_id) if self.link.reverse else (self.own_id, self.other_id)
+        return Edge(start, end, self.link.relation, self.source.value, self.link.locator)
+
+
+async def add_links(tx: Tx, links: Sequence[KeptLink]) -> None:
+    """Keep links; the first of those that say the same at several places."""
+    rows = [
+        {
+            "sighting_id": kept.sighting_id,
+            "relation": kept.link.relation,
+            "target": kept.link.target,
+            "reverse": kept.link.reverse,
+            "at_locator": kept.link.locator,
+            "own_id": kept.own_id,
+            "other_id": kept.other_id,
+        }
+        for kept in links
+    ]
+    if rows:
+        await tx.execute(insert(link_table).on_conflict_do_nothing(), rows)
+
+
+async def resolve_links(tx: Tx, names: Mapping[str, UUID]) -> set[Edge]:
+    """Let links that waited for one of these names end at the asset that has it now; the edges that this makes."""
+    if not names:
+        return set()
+    wanted = sa.select(
+        sa.func.unnest(sa.literal(list(names), ARRAY(sa.Text))).label("name"),
+        sa.func.unnest(sa.literal(list(names.values()), ARRAY(sa.Uuid))).label("asset_id"),
+    ).subquery()
+    stmt = (
+        link_table.update()
+        .where(_link.target == wanted.c.name, _link.other_id.is_(None), _link.own_id != wanted.c.asset_id)
+        .values(other_id=wanted.c.asset_id)
+    )
+    source = sa.select(_sighting.source).where(_sighting.sighting_id == _link.sighting_id).scalar_subquery()
+    returned = stmt.returning(_link.own_id, _link.other_id, _link.relation, _link.reverse, _link.at_locator, source)
+    return {_edge(row) for row in await tx.execute(returned)}
+
+
+async def still_stated(tx: Tx, edges: Collection[Edge]) -> set[Edge]:
+    """Those of the edges that another sighting of the same source states too."""
+    if not edges:
+        return set()
+    ends = {edge.from_id for edge in edges} | {edge.to_id for edge in edges}
+    stmt = sa.select(
+        _link.own_id, _link.other_id, _link.relation, _link.reverse, _link.at_locator, _sighting.source
+    ).select_from(link_table.join(sighting_table, _sighting.sighting_id == _link.sighting_id))
+    stated = {
+        _key(_edge(row)) for row in await tx.execute(stmt.where(among(_link.own_id, ends), _link.other_id.is_not(None)))
+    }
+    return {edge for edge in edges if _key(edge) in stated}
+
+
+def _key(edge: Edge) -> tuple[UUID, UUID, Relation, str]:
+    return edge.from_id, edge.to_id, edge.relation, edge.source
+
+
+async def redirect_links(tx: Tx, names: Collection[str], asset_id: UUID) -> tuple[set[Edge], set[Edge]]:
+    """Let links to these names end at another asset; the edges that end by it, and those that begin."""
+    stmt = sa.select(link_table, _sighting.source.label("source")).select_from(
+        link_table.join(sighting_table, _sighting.sighting_id == _link.sighting_id)
+    )
+    rows = list(await tx.execute(stmt.where(_link.target == _any_text(names), _link.own_id != asset_id)))
+    if not rows:
+        return set(), set()
+    ended = {_edge((*_ends(row), row.source)) for row in rows if row.other_id is not None}
+    await tx.execute(
+        link_table.update().where(_link.target == _any_text(names), _link.own_id != asset_id).values(other_id=asset_id)
+    )
+    begun = {_edge((row.own_id, asset_id, row.relation, row.reverse, row.at_locator, row.source)) for row in rows}
+    return ended - begun, begun - ended
+
+
+def _ends(row: Any) -> tuple[UUID, UUID, str, bool, str]:
+    return row.own_id, row.other_id, row.relation, row.reverse, row.at_locator
+
+
+def _edge(row: Any) -> Edge:
+    own, other, relation, reverse, locator, source = row
+    start, end = (other, own) if reverse else (own, other)
+    return Edge(start, end, Relation(relation), source, locator)
+
+
+def _any_text(values: Collection[str]) -> sa.ColumnElement[Any]:
+    return sa.any_(sa.literal(list(values), ARRAY(sa.Text)))

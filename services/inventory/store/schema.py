@@ -135,15 +135,37 @@ risk_table = sa.Table(
     sa.Index("asset_risk_by_level", "risk_level", "asset_id"),
 )
 
+HOLDS = sa.text("valid_to IS NULL")
+CLOSED = sa.text("valid_to IS NOT NULL")
+
 dependency_table = sa.Table(
     "dependency",
     metadata,
-    sa.Column("downstream_id", sa.Uuid, primary_key=True, comment="depends on the other"),
-    sa.Column("upstream_id", sa.Uuid, primary_key=True),
-    sa.Column("declared_by", sa.Uuid, primary_key=True, comment="the end whose record says so"),
-    sa.Index("dependency_by_upstream", "upstream_id", "downstream_id"),
-    sa.Index("dependency_by_declarer", "declared_by"),
+    sa.Column("edge_id", sa.Uuid, primary_key=True, server_default=sa.text("uuidv7()")),
+    sa.Column("upstream_id", sa.Uuid, nullable=False, comment="harm comes from it"),
+    sa.Column("downstream_id", sa.Uuid, nullable=False, comment="harm reaches it"),
+    sa.Column("relation", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False, comment="the record, person or discovery source that says so"),
+    sa.Column("locator", sa.Text, nullable=False),
+    sa.Column("valid_from", _INSTANT, nullable=False),
+    sa.Column("valid_to", _INSTANT, comment="null while it holds"),
 )
+# What holds is walked through two covering indexes, one a direction; what held lies in small ones of its own.
+_edge = dependency_table.c
+sa.Index(
+    "dependency_now",
+    _edge.downstream_id,
+    _edge.upstream_id,
+    _edge.relation,
+    _edge.source,
+    unique=True,
+    postgresql_where=HOLDS,
+)
+sa.Index("dependency_by_upstream", _edge.upstream_id, _edge.downstream_id, _edge.relation, postgresql_where=HOLDS)
+sa.Index("dependency_closed_by_upstream", _edge.upstream_id, postgresql_where=CLOSED)
+sa.Index("dependency_closed_by_downstream", _edge.downstream_id, postgresql_where=CLOSED)
+sa.Index("dependency_opened", _edge.valid_from, _edge.edge_id)
+sa.Index("dependency_closed", _edge.valid_to, _edge.edge_id, postgresql_where=CLOSED)
 
 change_table = sa.Table(
     "asset_change",
@@ -184,14 +206,81 @@ run_table = sa.Table(
     sa.Column("finished_at", _INSTANT),
 )
 
+scope_table = sa.Table(
+    "discovery_scope",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("scope", sa.Text, primary_key=True, comment="one listing, folder or repository"),
+    sa.Column("run_id", sa.Uuid, nullable=False, comment="the last run that read it or tried to"),
+    sa.Column("complete", sa.Boolean, nullable=False, comment="that run read it to its end"),
+    sa.Column("entries", sa.Integer, nullable=False, comment="when it was last read to its end"),
+    sa.Column("seconds", DOUBLE_PRECISION, nullable=False),
+    sa.Column("read_at", _INSTANT, comment="when it was last read to its end"),
+    sa.Column("stale_since", _INSTANT, comment="since when it cannot be read to its end"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("discovery_scope_by_run", "run_id"),
+)
+
 sighting_table = sa.Table(
     "discovery_sighting",
     metadata,
     sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("scope", sa.Text, primary_key=True),
     sa.Column("locator", sa.Text, primary_key=True),
-    sa.Column("scope", sa.Text, nullable=False, comment="the listing or folder in which it was seen"),
+    sa.Column("sighting_id", sa.Uuid, nullable=False, unique=True),
     sa.Column("asset_id", sa.Uuid, nullable=False),
-    sa.Column("run_id", sa.Uuid, nullable=False, comment="the last run that saw it"),
-    sa.Column("gone", sa.Boolean, nullable=False),
-    sa.Index("discovery_sighting_by_scope", "source", "scope"),
+    sa.Column("document", JSONB, nullable=False, comment="claims, links, observations, identities, model card"),
+    sa.Column("fingerprint", BYTEA, nullable=False, comment="of the document: equal means nothing to write"),
+    sa.Column("observed", ARRAY(sa.Text), nullable=False, comment="kinds of its observations"),
+    sa.Column("matched_by", sa.Text, nullable=False, comment="why it is this asset"),
+    sa.Column("pinned", sa.Boolean, nullable=False, comment="a person said which asset it is"),
+    sa.Column("first_seen", _INSTANT, nullable=False),
+    sa.Column("changed_at", _INSTANT, nullable=False),
+    sa.Column("missing_since", _INSTANT, comment="first complete reading of its scope that lacks it"),
+    sa.Column("gone_at", _INSTANT),
+    sa.Index("discovery_sighting_by_asset", "asset_id"),
+    sa.Index(
+        "discovery_sighting_observed",
+        "observed",
+        postgresql_using="gin",
+        postgresql_where=sa.text("observed <> '{}'::text[]"),
+    ),
+)
+
+name_table = sa.Table(
+    "discovery_name",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True, comment="a locator or an identity"),
+    sa.Column("sighting_id", sa.Uuid, primary_key=True),
+    sa.Index("discovery_name_by_sighting", "sighting_id"),
+)
+
+link_table = sa.Table(
+    "discovery_link",
+    metadata,
+    sa.Column("sighting_id", sa.Uuid, primary_key=True),
+    sa.Column("relation", sa.Text, primary_key=True),
+    sa.Column("target", sa.Text, primary_key=True, comment="the other entry's locator or identity"),
+    sa.Column("reverse", sa.Boolean, primary_key=True, comment="the other entry is the subject"),
+    sa.Column("at_locator", sa.Text, nullable=False),
+    sa.Column("own_id", sa.Uuid, nullable=False, comment="asset of the sighting"),
+    sa.Column("other_id", sa.Uuid, comment="asset that the target turned out to be; null until something has its name"),
+    sa.Index("discovery_link_by_asset", "own_id"),
+    sa.Index("discovery_link_by_target", "target"),
+)
+
+schedule_table = sa.Table(
+    "discovery_schedule",
+    metadata,
+    sa.Column("schedule_id", sa.Uuid, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("options", JSONB, nullable=False),
+    sa.Column("owner_team", sa.Text, nullable=False),
+    sa.Column("every_seconds", sa.Integer, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("next_at", _INSTANT, nullable=False),
+    sa.Column("last_run_id", sa.Uuid),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False),
+    sa.Index("discovery_schedule_due", "next_at", postgresql_where=sa.text("enabled")),
 )
