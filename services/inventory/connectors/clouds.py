@@ -4,11 +4,14 @@ that could not even be tried."""
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
+
+import orjson
 
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain.claims import Found
@@ -98,6 +101,18 @@ class Remembered:
 
     def forget(self) -> None:
         self._kept.clear()
+
+
+def parsed(body: bytes) -> Any:
+    """A JSON document. Raises ValueError where it is none."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        # The standard library's takes halves of surrogate pairs, which platforms do let their users write.
+        try:
+            return json.loads(body)
+        except RecursionError as error:
+            raise ValueError("it is too deep") from error
 
 
 def without_credentials(value: Any) -> Any:

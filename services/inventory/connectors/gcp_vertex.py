@@ -15,10 +15,9 @@ from functools import partial
 from typing import Annotated, Any
 
 import aiohttp
-import orjson
 from pydantic import Field, StringConstraints
 
-from services.inventory.connectors.clouds import PAGES_LIMIT, Unintelligible, abandon, side_by_side, tagged
+from services.inventory.connectors.clouds import PAGES_LIMIT, Unintelligible, abandon, parsed, side_by_side, tagged
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest
@@ -359,7 +358,7 @@ async def _read(api: _Api, harvest: Harvest, place: Place, listing: str) -> None
                     made = _LISTINGS[listing](entry, place)
                 except KeyError as error:
                     scope.fail(where, f"an entry lacks {error}")
-                except (AttributeError, TypeError, ValueError) as error:
+                except (AttributeError, LookupError, TypeError, ValueError) as error:
                     scope.fail(where, f"an entry cannot be read ({type(error).__name__})")
                 else:
                     for one in made:
@@ -484,7 +483,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 def _document(body: bytes) -> Mapping[str, Any]:
     try:
-        document = orjson.loads(body)
+        document = parsed(body)
     except ValueError as error:
         raise Unintelligible("the answer is no JSON") from error
     if not isinstance(document, dict):
@@ -495,7 +494,7 @@ def _document(body: bytes) -> Mapping[str, Any]:
 def _error(status: int, body: bytes) -> str:
     """Google's own words of an error."""
     try:
-        told = orjson.loads(body)["error"]
+        told = parsed(body)["error"]
         return f"HTTP {status} {told.get('status') or ''}: {told.get('message') or ''}"[:500]
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"HTTP {status}"

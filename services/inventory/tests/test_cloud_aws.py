@@ -404,6 +404,7 @@ async def test_a_credential_that_expires_half_way_changes_nothing_of_what_it_did
 @pytest.mark.parametrize(
     "nonsense",
     [
+        pytest.param('{"value": ' + "[" * 200_000, id="deep"),
         "not json",
         "[]",
         '"text"',

@@ -223,6 +223,7 @@ async def test_an_expired_token_leaves_everything_as_it_was(azure: FakeAzure) ->
 @pytest.mark.parametrize(
     "nonsense",
     [
+        pytest.param('{"value": ' + "[" * 200_000, id="deep"),
         "no json",
         "[]",
         "{}",

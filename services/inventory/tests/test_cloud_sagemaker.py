@@ -124,7 +124,9 @@ async def test_half_of_the_pages_is_stale(aws: FakeAws) -> None:
     assert run.stale == {scope("list_models")}
 
 
-@pytest.mark.parametrize("nonsense", ["nothing", "{}", '{"Models": 5}', '{"Models": [{}]}', '{"models": []}'])
+@pytest.mark.parametrize(
+    "nonsense", ["nothing", "{}", "[" * 200_000, '{"Models": 5}', '{"Models": [{}]}', '{"models": []}']
+)
 async def test_a_200_with_nonsense_is_a_problem(aws: FakeAws, nonsense: str) -> None:
     aws.faults.planned["ListModels"] = always(text(nonsense))
     run = await look(aws)

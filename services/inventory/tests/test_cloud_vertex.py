@@ -217,6 +217,7 @@ async def test_half_of_the_pages_and_then_an_error_is_stale_with_what_was_read(g
 @pytest.mark.parametrize(
     "nonsense",
     [
+        pytest.param('{"value": ' + "[" * 200_000, id="deep"),
         "no json",
         "[]",
         '"text"',

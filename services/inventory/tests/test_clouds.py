@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.inventory.connectors import gcp_vertex
-from services.inventory.connectors.aws import access, bedrock, sagemaker
+from services.inventory.connectors.aws import access, agents, bedrock, models, sagemaker
+from services.inventory.connectors.azure import entries
 from services.inventory.connectors.azure import openai as azure
 from services.inventory.connectors.clouds import Remembered, answers, side_by_side, tagged
 from services.inventory.connectors.connector import Connector
 from services.inventory.domain.claims import ObservationKind, found
+from services.inventory.tests import fakes_vertex
 from services.inventory.tests.estates_aws import HUGGINGFACE_TOKEN, INSTRUCTION, bedrock_estate, sagemaker_estate
 from services.inventory.tests.fakes import serving
 from services.inventory.tests.fakes_aws import OWN, REGION, WHEN, FakeAws
@@ -188,13 +193,64 @@ async def test_works_side_by_side_are_bounded_and_end_together() -> None:
     assert ended == 10
 
 
+PLACE = access.Place(OWN, REGION)
+VERTEX = gcp_vertex.Place(fakes_vertex.PROJECT, fakes_vertex.LOCATION)
+_AWS: dict[str, Any] = bedrock_estate()
+_GOOGLE = fakes_vertex.an_estate()
+_ACCOUNT = {"id": "/subscriptions/s/resourceGroups/g/a", "name": "a", "properties": {"endpoint": "https://a.b/"}}
+MAPPINGS: list[tuple[Callable[[Any], Any], Any]] = [
+    (lambda given: models.custom_model(given, given, PLACE), {**_AWS["ListCustomModels"][0], **_AWS["GetCustomModel"]}),
+    (lambda given: models.provisioned_throughput(given, PLACE), _AWS["ListProvisionedModelThroughputs"][0]),
+    (lambda given: models.inference_profile(given, PLACE), _AWS["ListInferenceProfiles"][0]),
+    (lambda given: models.foundation_model("a.b", (), given, PLACE, "in use"), _AWS["ListFoundationModels"][0]),
+    (lambda given: agents.described_agent({"agent": given}), _AWS["GetAgent"]["agent"]),
+    (
+        lambda given: agents.described_group({"agentActionGroup": given}),
+        _AWS["GetAgentActionGroup"]["agentActionGroup"],
+    ),
+    (lambda given: agents.agent(given, given, PLACE, groups=[given]), _AWS["GetAgent"]["agent"]),
+    (lambda given: agents.knowledge_base(given, given, PLACE, [given]), _AWS["GetKnowledgeBase"]["knowledgeBase"]),
+    *((lambda given: gcp_vertex.model(given, VERTEX), entry) for entry in _GOOGLE.held["models"]),
+    *((lambda given: gcp_vertex.endpoint(given, VERTEX), entry) for entry in _GOOGLE.held["endpoints"]),
+    *((lambda given: gcp_vertex.tuning_job(given, VERTEX), entry) for entry in _GOOGLE.held["tuningJobs"]),
+    *((lambda given: gcp_vertex.reasoning_engine(given, VERTEX), entry) for entry in _GOOGLE.held["reasoningEngines"]),
+    (entries.account_entry, {**_ACCOUNT, "identity": {"type": "x"}, "sku": {"name": "S0"}}),
+    (lambda given: entries.deployment_entry(given, given, given), _ACCOUNT),
+]
+
+
+@given(
+    which=st.sampled_from(MAPPINGS),
+    other=st.sampled_from([None, 5, True, "", "x", "a:b", "arn:aws:", "publishers", "https://[", [], {}, [None], [[]]]),
+    path=st.lists(st.integers(0, 30), min_size=1, max_size=4),
+)
+@settings(max_examples=600, deadline=None)
+def test_an_entry_with_anything_in_it_is_read_or_is_a_problem_of_its_own(
+    which: tuple[Callable[[Any], Any], Any], other: Any, path: list[int]
+) -> None:
+    mapped, entry = which
+    broken = node = json.loads(json.dumps(entry))
+    for step in path:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            break
+        key = keys[step % len(keys)]
+        if step is path[-1] or not isinstance(node[key], dict | list):
+            node[key] = other
+            break
+        node = node[key]
+    # What the connectors take for an entry's own fault; anything else would end the run.
+    with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError):
+        mapped(broken)
+
+
 @pytest.mark.parametrize(
     "url", ["", "http://", "http://[", "http://a b/", "http://127.0.0.1:99999", "http://a\n.b", "ftp://a.b", "a.b"]
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    given = sagemaker.CONNECTOR.options.model_validate({"regions": [REGION], "endpoint_url": url})
+    asked = sagemaker.CONNECTOR.options.model_validate({"regions": [REGION], "endpoint_url": url})
     with pytest.raises(Invalid, match="URL is needed"):
-        sagemaker.CONNECTOR.check(given, SETTINGS)
+        sagemaker.CONNECTOR.check(asked, SETTINGS)
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "discovery" / "clouds.md"

@@ -14,7 +14,7 @@ from services.inventory.settings import InventorySettings
 from services.inventory.tests import fakes_azure, fakes_vertex
 from services.inventory.tests.estates_aws import HUGGINGFACE_TOKEN, INSTRUCTION, bedrock_estate, sagemaker_estate
 from services.inventory.tests.fakes import always, serving
-from services.inventory.tests.fakes_aws import OWN, REGION, FakeAws, denied
+from services.inventory.tests.fakes_aws import OWN, REGION, FakeAws, denied, refused
 from shared.testing import Harness, TestServer, harness
 
 
@@ -119,3 +119,30 @@ async def test_a_listing_that_is_refused_later_lets_nothing_go(
     assert (run["counts"]["missing"], run["counts"]["gone"], run["counts"]["changed"]) == (1, 0, 0)
     after = {one["asset_id"] for one in (await inventory.client().get("/v1/assets?limit=200")).json()["items"]}
     assert after == before
+
+
+async def test_texts_that_no_database_stores_and_addresses_that_run_end_no_run(
+    inventory: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret-4711")
+    access.REMEMBERED.forget()
+    estate: dict[str, Any] = bedrock_estate()
+    estate["GetAgent"]["agent"]["description"] = "half a pair \ud800 and a \0 in one text"
+    estate["GetDataSource"]["dataSource"]["dataSourceConfiguration"] = {
+        "type": "WEB",
+        "webConfiguration": {
+            "sourceConfiguration": {"urlConfiguration": {"seedUrls": [{"url": "javascript:alert(1)"}]}}
+        },
+    }
+    estate["ListGuardrails"][0]["name"] = ""
+    estate["ListCustomModels"][0]["modelName"] = "x" * 5_000
+    aws = FakeAws(estate={(OWN, REGION): estate})
+    aws.faults.planned["ListImportedModels"] = always(refused("AccessDeniedException", "no \0 and no \ud800", 403))
+    async with serving(aws.app()) as url:
+        run = await ran(inventory, "aws_bedrock", {"regions": [REGION], "endpoint_url": url})
+    assert run["status"] == "partial"
+    assets = {one["name"]: one for one in (await inventory.client().get("/v1/assets?limit=200")).json()["items"]}
+    assert assets["support"]["description"] == "half a pair \ufffd and a \ufffd in one text"
+    assert assets["pages of KB1"]["source_url"] is None
+    assert any("has no name" in problem["message"] for problem in run["problems"])

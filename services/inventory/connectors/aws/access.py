@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-import orjson
 from pydantic import Field, StringConstraints
 
-from services.inventory.connectors.clouds import PAGES_LIMIT, Remembered, Unintelligible, abandon, side_by_side
+from services.inventory.connectors.clouds import PAGES_LIMIT, Remembered, Unintelligible, abandon, parsed, side_by_side
 from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.settings import InventorySettings
@@ -113,7 +112,7 @@ class Api:
         if client.meta.service_model.metadata["protocol"] in {"json", "rest-json"}:
             client.meta.events.register("response-received", partial(_refuse_nonsense, client.meta.service_model))
         # What the SDK's parsers raise when an answer is not what the API's description says; some of it by accident.
-        self._nonsense = (ResponseParserError, AttributeError, KeyError, TypeError, ValueError)
+        self._nonsense = (ResponseParserError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
     async def ask(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """One call's answer. Raises one of `failures`."""
@@ -153,7 +152,7 @@ def _refuse_nonsense(
         return
     operation = event_name.rpartition(".")[2]
     try:
-        document = orjson.loads(response_dict["body"] or b"{}")
+        document = parsed(response_dict["body"] or b"{}")
     except ValueError as error:
         raise Unintelligible(f"{operation}: the answer is no JSON") from error
     shape = service_model.operation_model(operation).output_shape

@@ -7,6 +7,7 @@ entry; where that is refused, the entry is told as far as the listing goes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,7 +39,8 @@ _LISTINGS = (
     "foundation_models",
     "invocation_logging",
 )
-_REFERRING = _LISTINGS[:8]
+_SHARED = re.compile(r":(?:foundation-model|inference-profile)/")
+"""What every account has, and is found where something refers to it."""
 
 
 class Options(access.Options):
@@ -144,11 +146,11 @@ class _Region:
     ) -> None:
         try:
             made = list(mapped(entry))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             scope.fail(f"{scope.name}: {_name(entry)}", _words(error))
             return
         for position, one in enumerate(made):
-            self.referred.update(link.target for link in one.links)
+            self.referred.update(link.target for link in one.links if _SHARED.search(link.target))
             self.entries += 1
             arn = one.identities[0].removeprefix("id:") if position == 0 and one.identities else ""
             await scope.add(tagged(one, self.tags.get(arn), arn))

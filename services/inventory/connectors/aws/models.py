@@ -252,7 +252,9 @@ def inference_profile(entry: Mapping[str, Any], place: Place) -> Found:
     return replace(
         one,
         links=(*one.links, *links),
-        card=_card(type=entry.get("type"), regions=sorted({model.split(":")[3] for model in models if ":" in model})),
+        card=_card(
+            type=entry.get("type"), regions=sorted({model.split(":")[3] for model in models if model.count(":") > 3})
+        ),
     )
 
 

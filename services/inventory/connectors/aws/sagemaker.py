@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.inventory.connectors.aws import access
@@ -233,7 +233,6 @@ class _Region:
     harvest: Harvest
     api: Api
     tags: Mapping[str, Mapping[str, str]]
-    _configurations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     async def listing(self, operation: str, key: str, ask: Any, mapped: Any) -> None:
         place = self.reach.place
@@ -257,7 +256,7 @@ class _Region:
                             continue  # what is known of it stays as it was
                     try:
                         made = mapped(entry, place=place, **(more or {"detail": None}))
-                    except (KeyError, TypeError, AttributeError, ValueError) as wrong:
+                    except (LookupError, TypeError, AttributeError, ValueError) as wrong:
                         scope.fail(scope.name, f"an entry lacks {wrong}" if isinstance(wrong, KeyError) else wrong)
                         continue
                     # Its parts change without it.
@@ -284,10 +283,7 @@ class _Region:
         detail = await self.api.ask("describe_endpoint", EndpointName=entry["EndpointName"])
         configuration: Mapping[str, Any] = {}
         if name := detail.get("EndpointConfigName"):
-            configuration = self._configurations.get(name) or await self.api.ask(
-                "describe_endpoint_config", EndpointConfigName=name
-            )
-            self._configurations[name] = configuration
+            configuration = await self.api.ask("describe_endpoint_config", EndpointConfigName=name)
         variants = configuration.get("ProductionVariants") or ()
         components: list[Any] = []
         if variants and not any(variant.get("ModelName") for variant in variants):

@@ -183,7 +183,7 @@ class _Cloud:
                     page = [item.as_dict() async for item in await anext(pages)]
                 except StopAsyncIteration:
                     return
-                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
                     raise Unintelligible(f"the answer cannot be read ({type(error).__name__})") from error
             for entry in page:
                 yield entry
@@ -209,14 +209,14 @@ class _Cloud:
                 if url in seen or len(seen) >= PAGES_LIMIT:
                     raise Unintelligible("the pages of /subscriptions do not end")
                 seen.add(url)
-                response = await client.send_request(HttpRequest("GET", url), **self.plain)
-                if response.status_code != 200:
-                    raise HttpResponseError(response=response)
                 try:
+                    response = await client.send_request(HttpRequest("GET", url), **self.plain)
+                    if response.status_code != 200:
+                        raise HttpResponseError(response=response)
                     document = response.json()
                     living = [one["subscriptionId"] for one in document["value"] if one["state"] in _LIVING]
                     url = document.get("nextLink")
-                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
                     raise Unintelligible(f"the answer cannot be read ({type(error).__name__})") from error
                 for name in living:
                     yield str(name).lower()
@@ -332,7 +332,7 @@ async def _entry(scope: Scope, entry: Mapping[str, Any]) -> AsyncIterator[None]:
         yield
     except KeyError as error:
         scope.fail(str(entry.get("id") or scope.name), f"an entry lacks {error}")
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         scope.fail(str(entry.get("id") or scope.name), error)
 
 
