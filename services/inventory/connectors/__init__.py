@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.inventory.connectors import kubernetes, mlflow, openai_compatible, vector_store
+from services.inventory.connectors import filesystem, kubernetes, mlflow, openai_compatible, vector_store
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain.discovery import Source, SourceNotAvailable
@@ -18,6 +18,7 @@ from shared.models import In
 from shared.problems import field_errors
 
 _ALL: tuple[Connector, ...] = (
+    filesystem.CONNECTOR,
     kubernetes.CONNECTOR,
     mlflow.CONNECTOR,
     vector_store.CONNECTOR,
