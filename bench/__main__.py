@@ -11,13 +11,15 @@ import platform
 import sys
 import time
 
-BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
+BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream", "inventory_disks")
+NAMED = ("inventory_modelfiles",)
+"""Those that install peers from the network."""
 DETECTION = ("detection_quality", "detection_peers", "detection_speed")
 
 
 def main() -> None:
     wanted = sys.argv[1:] or list(BENCHMARKS)
-    there = (*BENCHMARKS, *DETECTION)
+    there = (*BENCHMARKS, *NAMED, *DETECTION)
     unknown = sorted(set(wanted) - set(there))
     if unknown:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(there)}")

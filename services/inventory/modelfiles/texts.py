@@ -30,7 +30,7 @@ def read_text(scan: Scan, source: Source) -> str:
     scan.spend(size)
     raw = source.read(0, size)
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode().removeprefix("\ufeff")
     except UnicodeDecodeError:
         if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return raw.decode("utf-16", "replace")

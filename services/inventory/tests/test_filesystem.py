@@ -302,7 +302,12 @@ async def test_hashing_reads_each_content_once_and_finds_what_was_changed(tmp_pa
     os.link(plain / "model.safetensors", plain / "again.safetensors")
     cache = Counted()
     hasher = Hasher(Disk(tmp_path), cache, threading.Event(), threads=1)
-    results = hasher.all([plain / "model.safetensors", plain / "again.safetensors", plain / "model.safetensors"])
+    results = [
+        begun.result()
+        for begun in hasher.begin(
+            [plain / "model.safetensors", plain / "again.safetensors", plain / "model.safetensors"]
+        )
+    ]
     hasher.close()
     assert [value for _, value in results] == [digest] * 3
     assert cache.put_count == 1

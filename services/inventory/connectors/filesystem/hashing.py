@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -52,9 +52,9 @@ class Hasher:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def all(self, paths: Iterable[Path]) -> list[tuple[Path, str | Unreadable]]:
-        """Each path's digest, or why there is none."""
-        return list(self._pool.map(self._one, paths))
+    def begin(self, paths: Iterable[Path]) -> list[Future[tuple[Path, str | Unreadable]]]:
+        """Each path's digest to come, or why there is none."""
+        return [self._pool.submit(self._one, path) for path in paths]
 
     def _one(self, path: Path) -> tuple[Path, str | Unreadable]:
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from services.inventory.connectors.filesystem.cards import CARD_LIMIT, Card, Car
 from services.inventory.connectors.filesystem.disk import Disk, Listing, Unreadable
 from services.inventory.connectors.filesystem.hashing import Hasher
 from services.inventory.connectors.filesystem.mapping import Document, Folder, document
-from services.inventory.connectors.harvest import Scope
+from services.inventory.connectors.harvest import HarvestClosed, Scope
 from services.inventory.domain.asset import Digest
 from services.inventory.domain.claims import Found
 from services.inventory.modelfiles import MODEL_SUFFIXES, Limits, Report, Stopped, Verdict, scan
 
 DIGESTS_LIMIT = 200
+HANDED_OVER = 50
+WAITING = 64
+"""Models whose files are being hashed while the walk goes on."""
 SCANNED_LIMIT = 2_000
 """Files of one model that are scanned."""
 SINGLES_LIMIT = 200
@@ -58,6 +64,17 @@ _REMOTE = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Hashing:
+    """What was found and waits for its digests: meanwhile the walk goes on, so that no core is idle."""
+
+    seen: Folder
+    make: Callable[[Folder], Found]
+    folder: Path
+    weights: tuple[Path, ...]
+    digests: Sequence[Future[tuple[Path, str | Unreadable]]]
+
+
 @dataclass(slots=True)
 class Walk:
     """One path while it is looked through; runs in a thread.
@@ -73,6 +90,8 @@ class Walk:
     scans: bool = True
     limits: Limits = field(default_factory=Limits)
     named: set[str] = field(default_factory=set)
+    _found: list[Found] = field(default_factory=list)
+    _waiting: deque[_Hashing] = field(default_factory=deque)
 
     def run(self, start: Path) -> None:
         """Look through everything below. What cannot be read is told to the scope.
@@ -86,7 +105,7 @@ class Walk:
             folders += 1
             if folders > FOLDERS_LIMIT:
                 self.scope.fail(str(start), f"stopped at {FOLDERS_LIMIT} folders")
-                return
+                break
             try:
                 listing = self.disk.listing(folder)
                 pending += reversed([folder / name for name in self._look(folder, listing)])
@@ -94,6 +113,10 @@ class Walk:
                 self._failed(why)
         if self.stop.is_set():
             self.scope.fail(str(start), "the run was ended")
+            return
+        while self._waiting:
+            self._settle(self._waiting.popleft())
+        self._deliver()
 
     def _failed(self, why: Unreadable) -> None:
         where = str(why.path)
@@ -242,9 +265,9 @@ class Walk:
             ),
             tuned=next((str(folder / name) for name in _TUNED if name in names), None),
             **{"repository": self._clone_of(folder), **known},
-            **self._contents(folder, paths, self._wanted(paths, config)),
+            **self._contents(self._wanted(paths, config)),
         )
-        self._add(mapping.model(seen))
+        self._report(seen, mapping.model, folder, paths)
         self._name_others(seen)
 
     def _dataset(self, folder: Path, listing: Listing, **known: Any) -> None:
@@ -259,12 +282,10 @@ class Walk:
             license_file=self._license(folder, names),
             **{"repository": None, **known},
             **self._contents(
-                folder,
-                paths,
-                [path for path in paths if path.suffix in (".py", ".pkl", ".pt", ".npy", ".npz", ".joblib")],
+                [path for path in paths if path.suffix in (".py", ".pkl", ".pt", ".npy", ".npz", ".joblib")]
             ),
         )
-        self._add(mapping.dataset(seen))
+        self._report(seen, mapping.dataset, folder, paths)
 
     def _singles(self, folder: Path, listing: Listing) -> None:
         """Files that are models by themselves, parts of one together."""
@@ -286,7 +307,7 @@ class Walk:
             self._single(paths[0] if len(paths) == 1 else folder / name, called, paths)
 
     def _single(self, path: Path, name: str, paths: list[Path]) -> None:
-        contents = self._contents(path.parent, paths, paths)
+        contents = self._contents(paths)
         reports: tuple[tuple[str, Report], ...] = contents["reports"]
         if reports and all(report.formats == ["empty"] for _, report in reports):
             return
@@ -298,11 +319,42 @@ class Walk:
         elif not self.scans and all(_suffix(one.name) in _WEAK for one in paths):
             return
         seen = Folder(path=str(path), name=name, **contents)
-        self._add(mapping.model(seen))
+        self._report(seen, mapping.model, path.parent, paths)
         self._name_others(seen)
 
+    def _report(self, seen: Folder, make: Callable[[Folder], Found], folder: Path, paths: Sequence[Path]) -> None:
+        weights = tuple(path for path in paths if _suffix(path.name) in _WEIGHTS)
+        if len(weights) > DIGESTS_LIMIT:
+            self._noted(folder, f"holds {len(weights)} files of weights: digests of {DIGESTS_LIMIT} are kept")
+            weights = weights[:DIGESTS_LIMIT]
+        begun = self.hasher.begin(weights) if self.hasher is not None else ()
+        self._waiting.append(_Hashing(seen, make, folder, weights, begun))
+        while len(self._waiting) > (WAITING if self.hasher else 0):
+            self._settle(self._waiting.popleft())
+
+    def _settle(self, waiting: _Hashing) -> None:
+        seen = waiting.seen
+        unread = list(seen.unread)
+        digests, mismatches = self._digests(waiting, unread)
+        seen = replace(seen, digests=digests, mismatches=mismatches, unread=tuple(unread))
+        self._add(waiting.make(seen))
+
     def _add(self, found: Found) -> None:
-        self.scope.add_from_thread(found)
+        self._found.append(found)
+        if len(self._found) >= HANDED_OVER:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand over what was found, many at once: each time two threads wait for one another."""
+        found, self._found = self._found, []
+        if self.scope.closed:
+            raise HarvestClosed
+        if found:
+            asyncio.run_coroutine_threadsafe(self._add_all(found), self.scope.harvest.loop).result()
+
+    async def _add_all(self, found: Sequence[Found]) -> None:
+        for one in found:
+            await self.scope.add(one)
 
     def _name_others(self, seen: Folder) -> None:
         """Bases and datasets that it names become nodes, so that the graph has what it descends from."""
@@ -360,7 +412,7 @@ class Walk:
             or (code and path.suffix == ".py")
         ]
 
-    def _contents(self, folder: Path, paths: Sequence[Path], wanted: Sequence[Path]) -> dict[str, Any]:
+    def _contents(self, wanted: Sequence[Path]) -> dict[str, Any]:
         reports: list[tuple[str, Report]] = []
         unread: list[tuple[str, str]] = []
         for path in wanted if self.scans else ():
@@ -377,8 +429,7 @@ class Walk:
                 continue
             if report.verdict is not Verdict.CLEAN or report.facts or report.formats:
                 reports.append((str(path), report))
-        digests, mismatches = self._digests(folder, [path for path in paths if _suffix(path.name) in _WEIGHTS], unread)
-        return {"reports": tuple(reports), "unread": tuple(unread), "digests": digests, "mismatches": mismatches}
+        return {"reports": tuple(reports), "unread": tuple(unread)}
 
     def _unread(self, why: Unreadable, unread: list[tuple[str, str]]) -> None:
         unread.append((str(why.path), why.why))
@@ -387,12 +438,10 @@ class Walk:
         else:
             self._failed(why)
 
-    def _digests(
-        self, folder: Path, weights: Sequence[Path], unread: list[tuple[str, str]]
-    ) -> tuple[tuple[Digest, ...], tuple[str, ...]]:
+    def _digests(self, waiting: _Hashing, unread: list[tuple[str, str]]) -> tuple[tuple[Digest, ...], tuple[str, ...]]:
         """SHA-256 of weights: blobs of the hub's cache are named by it; others, and those to verify, are hashed."""
         named: dict[Path, str] = {}
-        for path in weights[:DIGESTS_LIMIT]:
+        for path in waiting.weights:
             if path.is_symlink():
                 try:
                     target = self.disk.resolved(path)
@@ -400,19 +449,21 @@ class Walk:
                     continue
                 if target.parent.name == "blobs" and _BLOB.fullmatch(target.name):
                     named[path] = target.name
-        if len(weights) > DIGESTS_LIMIT:
-            self._noted(folder, f"holds {len(weights)} files of weights: digests of {DIGESTS_LIMIT} are kept")
         mismatches: list[str] = []
-        if self.hasher is not None:
-            for path, digest in self.hasher.all(weights[:DIGESTS_LIMIT]):
-                if isinstance(digest, Unreadable):
-                    if not any(known == str(path) for known, _ in unread):
-                        self._unread(digest, unread)
-                    continue
-                if named.get(path, digest) != digest:
-                    mismatches.append(str(path))
-                named[path] = digest
-        made = tuple(Digest(str(path.relative_to(folder)), "sha256", named[path]) for path in weights if path in named)
+        for future in waiting.digests:
+            path, digest = future.result()
+            if isinstance(digest, Unreadable):
+                if not any(known == str(path) for known, _ in unread):
+                    self._unread(digest, unread)
+                continue
+            if named.get(path, digest) != digest:
+                mismatches.append(str(path))
+            named[path] = digest
+        made = tuple(
+            Digest(str(path.relative_to(waiting.folder)), "sha256", named[path])
+            for path in waiting.weights
+            if path in named
+        )
         return made, tuple(mismatches)
 
     def _document(self, folder: Path, names: frozenset[str], name: str) -> Document | None:
