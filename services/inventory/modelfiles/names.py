@@ -1,9 +1,9 @@
 """What may be thought of a Python name that a model file asks for.
 
-The list that counts is the one of names that are known to be harmless: each was read for what it does with arguments
-that a file chooses. Whatever is not on it cannot be judged, and is suspicious. The lists of dangerous names only say
-which of those are known to run code, to read or write files or to call addresses; a gadget that nobody has found yet is
-still not clean.
+The list that counts is the one of names that are known to be harmless: they keep what a file gives them, or compute
+with it. Whatever is not on it cannot be judged, and is suspicious. The lists of dangerous names only say which of those
+are known to run code, to read or write files or to call addresses; a gadget that nobody has found yet is still not
+clean.
 """
 
 from __future__ import annotations
@@ -190,6 +190,15 @@ _DUNDERS = re.compile(
     r"__(?:globals|builtins|subclasses|code|class|bases|mro|dict|getattribute|import|loader|func|self|call|init|new|"
     r"reduce|reduce_ex|setstate|closure|wrapped|spec|subclasshook|getattr)__"
 )
+MADE_EMPTY = frozenset(
+    {
+        "transformers.training_args.TrainingArguments",
+        "transformers.trainer_pt_utils.AcceleratorConfig",
+        "accelerate.utils.dataclasses.DeepSpeedPlugin",
+        "accelerate.state.PartialState",
+    }
+)
+"""Classes that are harmless as picklers restore them, empty and then filled; called with arguments they read files."""
 _LOADS_ITS_ARGUMENT = frozenset({"torch.storage._load_from_bytes"})
 """Tensors that were pickled without torch.save have their bytes loaded by it; those bytes are looked at themselves."""
 

@@ -77,9 +77,9 @@ def _packed(form: str) -> Callable[[Pickle], None]:
     return lambda pickle: pickle.push(unpack(pickle.reader.take(size))[0])
 
 
-def _payload(form: str, *, is_text: bool) -> Callable[[Pickle], None]:
+def _payload(form: str, *, is_text: bool, old: bool = False) -> Callable[[Pickle], None]:
     unpack, size = struct.Struct(form).unpack, struct.calcsize(form)
-    return lambda pickle: pickle.payload(unpack(pickle.reader.take(size))[0], is_text=is_text)
+    return lambda pickle: pickle.payload(unpack(pickle.reader.take(size))[0], is_text=is_text, old=old)
 
 
 def _long(form: str) -> Callable[[Pickle], None]:
@@ -183,9 +183,14 @@ def _reduce(pickle: Pickle) -> None:
     pickle.call(callee, arguments)
 
 
+def _newobj(pickle: Pickle) -> None:
+    arguments, callee = pickle.pop(), pickle.pop()
+    pickle.call(callee, arguments, new=True)
+
+
 def _newobj_ex(pickle: Pickle) -> None:
     _keywords, arguments, callee = pickle.pop(), pickle.pop(), pickle.pop()
-    pickle.call(callee, arguments)
+    pickle.call(callee, arguments, new=True)
 
 
 def _extension(count: int) -> Callable[[Pickle], None]:
@@ -309,8 +314,8 @@ OPERATIONS: dict[int, Callable[[Pickle], None]] = {
     ord("Q"): _binpersid,
     ord("R"): _reduce,
     ord("S"): _string,
-    ord("T"): _payload("<i", is_text=False),
-    ord("U"): _payload("<B", is_text=False),
+    ord("T"): _payload("<i", is_text=False, old=True),
+    ord("U"): _payload("<B", is_text=False, old=True),
     ord("V"): _unicode,
     ord("X"): _payload("<I", is_text=True),
     ord("a"): lambda pickle: _extend(pickle, [pickle.pop()]),
@@ -335,7 +340,7 @@ OPERATIONS: dict[int, Callable[[Pickle], None]] = {
     ord("u"): lambda pickle: _set(pickle, pickle.pop_mark()),
     ord("G"): _float8,
     0x80: _proto,
-    0x81: _reduce,
+    0x81: _newobj,
     0x82: _extension(1),
     0x83: _extension(2),
     0x84: _extension(4),

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from services.inventory.modelfiles.names import judge
+from services.inventory.modelfiles.names import MADE_EMPTY, judge
 from services.inventory.modelfiles.opcodes import LONG_TEXT, OPERATIONS, TEXT_LIMIT, UNKNOWN, Global, Made
 from services.inventory.modelfiles.report import Broken, Exhausted, Limits, Report, Scan, Verdict, quoted
 from services.inventory.modelfiles.source import BytesSource, Part, Reader, Source
@@ -147,15 +147,16 @@ class Pickle:
         else:
             self.push(LONG_TEXT)
 
-    def payload(self, size: int, *, is_text: bool) -> None:
-        """A string or bytes of that length: kept when short, looked into when it may be a file itself."""
+    def payload(self, size: int, *, is_text: bool, old: bool = False) -> None:
+        """A string or bytes of that length: kept when short, looked into when it may be a file itself. An `old` one is
+        Python 2's: bytes, which loaders take for text."""
         reader = self.reader
         if size < 0:
             raise Broken("a length is negative")
         if size <= TEXT_LIMIT:
             raw = reader.take(size)
-            if is_text:
-                self.text(raw)
+            if is_text or old:
+                self.text(raw, "latin-1" if old else "utf-8")
             else:
                 self.push(raw if self.keep(1, size) else LONG_TEXT)
             if size >= 4:
@@ -218,7 +219,8 @@ class Pickle:
             what = "dangerous_global" if verdict is Verdict.UNSAFE else "unknown_global"
             self.scan.add(verdict, what, self._place(), why.encode("ascii", "backslashreplace").decode()[:300])
 
-    def call(self, callee: Any, arguments: Any) -> None:
+    def call(self, callee: Any, arguments: Any, *, new: bool = False) -> None:
+        """A call, or (`new`) a class that is made without its initialiser."""
         if not isinstance(callee, Global):
             if isinstance(callee, Made):
                 self.scan.unsafe("computed_call", self._place(), "calls what another call returned")
@@ -230,6 +232,8 @@ class Pickle:
                 "latin1", "latin-1", "utf-8", "utf8", "ascii", "iso-8859-1",
             ):  # fmt: skip
                 self.suspicious("unusual_encoding", f"turns a text into bytes by {quoted(str(encoding))}")
+        elif not new and str(callee) in MADE_EMPTY:
+            self.suspicious("initialised", f"{callee} is called rather than restored")
         elif callee.name in _ALLOCATORS and _largest(arguments) >= 1 << 31:
             self.suspicious("allocates", f"{callee} with a number that takes gigabytes")
         self.push(Made(callee, arguments) if self.keep() else UNKNOWN)

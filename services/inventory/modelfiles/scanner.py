@@ -120,8 +120,9 @@ def _suffix(name: str) -> str:
 
 def _polyglot(scan: Scan, source: Source, where: str) -> None:
     """A zip archive may hang behind any file: readers that start at the end see only it."""
-    if {"zip", "llamafile"} & set(scan.report.formats) or not find_directory(source):
-        return
+    formats = scan.report.formats
+    if source.read(0, 2) == b"PK" or "llamafile" in formats or formats[:1] == ["tar"] or not find_directory(source):
+        return  # an archive that ends a tar is a member of it, and was looked at; what follows a tar's end was told
     scan.suspicious("second_format", where, "is a zip archive too, for readers that start at its end")
     scan_zip(scan, source, where)
 

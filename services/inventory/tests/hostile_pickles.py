@@ -114,6 +114,16 @@ def _unicode(marker: str) -> bytes:
     return b"V\\u006fs\nVs\\u0079stem\n\x93" + text(command(marker)) + b"\x85R."
 
 
+@sample("old_strings.pkl", "the name's texts are strings of Python 2, which loaders take for text")
+def _old_strings(marker: str) -> bytes:
+    return b"U\x02osT\x06\x00\x00\x00system\x93" + text(command(marker)) + b"\x85R."
+
+
+@sample("training_args.bin", "a class that is harmless when restored, called with a path")
+def _training_args(marker: str) -> bytes:
+    return call("transformers.training_args", "TrainingArguments", "/tmp/deepspeed.json")
+
+
 @sample("obj.pkl", "OBJ")
 def _obj(marker: str) -> bytes:
     return b"\x80\x02(" + ask("os", "system") + text(command(marker)) + b"o."
