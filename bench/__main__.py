@@ -12,7 +12,7 @@ import sys
 import time
 
 BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
-INVENTORY = ("inventory_discovery", "inventory_repository")
+INVENTORY = ("inventory_discovery", "inventory_repository", "inventory_disks", "inventory_modelfiles")
 DETECTION = ("detection_quality", "detection_peers", "detection_speed")
 
 

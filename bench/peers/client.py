@@ -66,16 +66,16 @@ class Peer:
         return Answer(answer.get("flagged", False), answer.get("us", 0.0), answer.get("error", ""))
 
 
-def install() -> Path:
-    """Make the peers' environment what requirements.txt says, and return its interpreter."""
-    interpreter = ENVIRONMENT / "bin" / "python"
-    stamp = ENVIRONMENT / ".installed"
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+def install(requirements: Path = REQUIREMENTS, environment: Path = ENVIRONMENT) -> Path:
+    """Make an environment of peers what their requirements say, and return its interpreter."""
+    interpreter = environment / "bin" / "python"
+    stamp = environment / ".installed"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if interpreter.exists() and stamp.exists() and stamp.read_text() == digest:
         return interpreter
-    print("installing the peers, some 300 MB, into an environment of their own", file=sys.stderr, flush=True)
+    print("installing the peers, up to 300 MB, into an environment of their own", file=sys.stderr, flush=True)
     uv = Path(sys.executable).parent / "uv"
-    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, ENVIRONMENT], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], check=True)
     subprocess.run(
         [
             uv,
@@ -87,7 +87,7 @@ def install() -> Path:
             ":all:",
             "--python",
             interpreter,
-            REQUIREMENTS,
+            requirements,
         ],
         check=True,
     )

@@ -8,7 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.inventory.connectors import gcp_vertex, kubernetes, mlflow, openai_compatible, repository, vector_store
+from services.inventory.connectors import (
+    filesystem,
+    gcp_vertex,
+    kubernetes,
+    mlflow,
+    openai_compatible,
+    repository,
+    vector_store,
+)
 from services.inventory.connectors.aws import bedrock, sagemaker
 from services.inventory.connectors.azure import openai
 from services.inventory.connectors.connector import Connector
@@ -24,6 +32,7 @@ _ALL: tuple[Connector, ...] = (
     sagemaker.CONNECTOR,
     openai.CONNECTOR,
     gcp_vertex.CONNECTOR,
+    filesystem.CONNECTOR,
     kubernetes.CONNECTOR,
     repository.CONNECTOR,
     mlflow.CONNECTOR,
