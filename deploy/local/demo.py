@@ -206,7 +206,7 @@ class Story:
     async def _discover(self) -> None:
         self._heading("Discovery looks in six places and finds what nobody registered")
         with tempfile.TemporaryDirectory(prefix="colonnade-estate-") as folder:
-            async with planted(Path(folder), self.run) as estate:
+            async with planted(Path(folder).resolve(), self.run) as estate:
                 for source, options in estate.runs.items():
                     body = {"source": source, "options": options, "owner_team": "support-platform"}
                     asked = await self._call("POST", "/v1/discovery/runs", body)
@@ -231,8 +231,9 @@ class Story:
         return look
 
     async def _show_graph(self, estate: Estate) -> None:
-        found = await self._call("GET", f"/v1/assets?model_name={quote(estate.model)}&asset_type=foundation_model")
-        (model,) = found["items"]
+        on_disk = await self._call("GET", f"/v1/discovery/sightings?source=filesystem&locator={quote(estate.folder)}")
+        seen = next(one for one in on_disk["items"] if f"hf:{estate.model}" in one["identities"])
+        model = await self._call("GET", f"/v1/assets/{seen['asset_id']}")
         evidence = await self._call("GET", f"/v1/assets/{model['asset_id']}/evidence")
         console.print(f"   {model['name']} is one asset, seen by {len(evidence['sightings'])} entries:")
         for sighting in evidence["sightings"]:
@@ -244,11 +245,10 @@ class Story:
         impact = await self._call("GET", f"/v1/assets/{model['asset_id']}/impact")
         owners = ", ".join(f"{team or 'nobody'} {count}" for team, count in sorted(impact["owners"].items()))
         console.print(f"   were it bad, it would reach {impact['impacted_count']} assets, owned by: {owners}")
-        seen = await self._call("GET", "/v1/discovery/sightings?observed=inline_secret&limit=200")
-        mine = [one for one in seen["items"] if self.run in json.dumps(one) or "orders" in one["locator"]]
-        if estate.secret in json.dumps(seen):
+        weak = await self._call("GET", f"/v1/discovery/sightings?locator={quote(estate.folder)}&limit=200")
+        if estate.secret in json.dumps(weak):
             raise DidNotClose("discovery shows the key that it found")
-        for observation in [one for sighting in mine[-1:] for one in sighting["observations"]]:
+        for observation in [one for sighting in weak["items"] for one in sighting["observations"]]:
             console.print(f"   {observation['severity']:<8} {observation['kind']:<18} {observation['detail'][:80]}")
 
     async def _deploy_controls(self) -> None:

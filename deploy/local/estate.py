@@ -45,6 +45,7 @@ model = AutoModelForCausalLM.from_pretrained("{model}")
 class Estate:
     """What was planted: the options of a discovery run by source, and the model that all of it turns around."""
 
+    folder: str
     runs: Mapping[str, dict[str, Any]]
     model: str
     secret: str
@@ -67,6 +68,7 @@ async def planted(folder: Path, mark: str) -> AsyncIterator[Estate]:
         _write_models(folder / "models", model)
         _write_repository(folder / "refunds", model, f"{base}/vectors", secret)
         yield Estate(
+            folder=str(folder),
             runs={
                 "filesystem": {"paths": [str(folder / "models")]},
                 "repository": {"paths": [str(folder / "refunds")]},

@@ -169,12 +169,20 @@ async def list_sightings(
     source: Source | None = None,
     state: SightingState | None = None,
     observed: Annotated[ObservationKind | None, Query(description="Only entries of which this was observed.")] = None,
+    locator: Annotated[str | None, Query(min_length=1, max_length=2_048, description="How the locator begins.")] = None,
 ) -> Response:
     """What the sources show, in the order in which it was first seen."""
     after = UUID(page.after[0]) if page.after else None
     found = await work.read(
         lambda tx: store.sightings(
-            tx, work.caller, source=source, state=state, observed=observed, after=after, limit=page.limit + 1
+            tx,
+            work.caller,
+            source=source,
+            state=state,
+            observed=observed,
+            locator=locator,
+            after=after,
+            limit=page.limit + 1,
         )
     )
     items, cursor = page.cut(found, "sighting_id")

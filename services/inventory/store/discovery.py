@@ -431,6 +431,7 @@ async def sightings(
     source: Source | None,
     state: SightingState | None,
     observed: str | None,
+    locator: str | None,
     after: UUID | None,
     limit: int,
 ) -> list[Sighting]:
@@ -438,6 +439,8 @@ async def sightings(
     stmt = _SIGHTINGS.where(visible(caller, asset_table.c.owner_team))
     if source is not None:
         stmt = stmt.where(_sighting.source == source)
+    if locator is not None:
+        stmt = stmt.where(_sighting.locator.startswith(locator, autoescape=True))
     if observed is not None:
         stmt = stmt.where(_sighting.observed.contains([observed]), sa.text("observed <> '{}'::text[]"))
     if state is SightingState.GONE:
