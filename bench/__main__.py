@@ -11,15 +11,14 @@ import platform
 import sys
 import time
 
-BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream", "inventory_disks")
-NAMED = ("inventory_modelfiles",)
-"""Those that install peers from the network."""
+BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
+INVENTORY = ("inventory_discovery", "inventory_repository", "inventory_disks", "inventory_modelfiles")
 DETECTION = ("detection_quality", "detection_peers", "detection_speed")
 
 
 def main() -> None:
     wanted = sys.argv[1:] or list(BENCHMARKS)
-    there = (*BENCHMARKS, *NAMED, *DETECTION)
+    there = (*BENCHMARKS, *INVENTORY, *DETECTION)
     unknown = sorted(set(wanted) - set(there))
     if unknown:
         sys.exit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(there)}")

@@ -8,7 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.inventory.connectors import filesystem, kubernetes, mlflow, openai_compatible, vector_store
+from services.inventory.connectors import (
+    filesystem,
+    gcp_vertex,
+    kubernetes,
+    mlflow,
+    openai_compatible,
+    repository,
+    vector_store,
+)
+from services.inventory.connectors.aws import bedrock, sagemaker
+from services.inventory.connectors.azure import openai
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain.discovery import Source, SourceNotAvailable
@@ -18,8 +28,13 @@ from shared.models import In
 from shared.problems import field_errors
 
 _ALL: tuple[Connector, ...] = (
+    bedrock.CONNECTOR,
+    sagemaker.CONNECTOR,
+    openai.CONNECTOR,
+    gcp_vertex.CONNECTOR,
     filesystem.CONNECTOR,
     kubernetes.CONNECTOR,
+    repository.CONNECTOR,
     mlflow.CONNECTOR,
     vector_store.CONNECTOR,
     openai_compatible.CONNECTOR,

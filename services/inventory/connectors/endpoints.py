@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from services.inventory.settings import InventorySettings
 from shared.errors import Invalid
 
@@ -12,5 +14,10 @@ def check_endpoint(url: str | None, settings: InventorySettings) -> None:
         return
     if not settings.discovery_endpoint_urls:
         raise Invalid("this service does not take addresses of platforms", field="/options/endpoint_url")
-    if not url.startswith(("http://", "https://")):
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        whole = False
+    if not whole or not url.isprintable() or " " in url:
         raise Invalid("an http or https URL is needed", field="/options/endpoint_url")

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.inventory.domain.claims import Found
+from services.inventory.domain.claims import Found, storable
 from services.inventory.domain.discovery import Problem
 from services.inventory.domain.secrets import without_secrets
 
@@ -63,6 +63,9 @@ class Scope:
         """
         if self.closed:
             raise HarvestClosed
+        if not found.value("name") or found.value("asset_type") is None:
+            self.fail(found.locator, "an entry has no name")
+            return
         found = found.without_secrets()
         if found.locator in self.locators:
             return
@@ -124,8 +127,8 @@ class Harvest:
         if len(self.problems) >= PROBLEMS_LIMIT:
             self.problems_untold += 1
             return
-        words = without_secrets(str(error).strip())[:500] or type(error).__name__
-        self.problems.append(Problem(without_secrets(where)[:300], words))
+        words = without_secrets(storable(str(error).strip()))[:500] or type(error).__name__
+        self.problems.append(Problem(without_secrets(storable(where))[:300], words))
 
     @asynccontextmanager
     async def scope(
@@ -159,7 +162,7 @@ class Harvest:
                 await self._sink.complete(name, scope.locators, seconds)
             else:
                 self.staled.append(name)
-                await self._sink.stale(name, without_secrets(scope.failure)[:500], seconds)
+                await self._sink.stale(name, without_secrets(storable(scope.failure))[:500], seconds)
 
     def admit(self) -> None:
         """Count one more entry. Raises EntriesLimitReached when there is no room for it."""

@@ -360,9 +360,7 @@ def _observed(
                 key,
                 name=f"{reference.issuer} credential ...{reference.last_four}",
                 asset_type=AssetType.API_CREDENTIAL,
-                model_provider=reference.issuer,
                 deployment_env=of.value("deployment_env"),
-                source_url=None,
             )
             credentials.append(replace(made, identities=(key,)))
     return seen, credentials

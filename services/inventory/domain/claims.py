@@ -6,11 +6,12 @@ it stands. Nothing here is the inventory's opinion yet: claims of several source
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from services.inventory.domain.address import address
 from services.inventory.domain.asset import DECLARABLE, SourceKind
 from services.inventory.domain.secrets import without_secrets
 from shared.contracts.inventory import Relation
@@ -39,6 +40,8 @@ class ObservationKind(StrEnum):
     PLAIN_HTTP = "plain_http"
     UNPINNED_PACKAGE = "unpinned_package"
     SHELL_COMMAND = "shell_command"
+    AUTO_APPROVED = "auto_approved"
+    WIDE_FILE_ACCESS = "wide_file_access"
     NO_AUTHENTICATION = "no_authentication"
     KEY_ACCESS_ENABLED = "key_access_enabled"
     PUBLIC_NETWORK = "public_network"
@@ -124,9 +127,13 @@ class Found:
     card: Mapping[str, Any] | None = None
 
     def with_claims(self, kind: SourceKind, locator: str, **values: Any) -> Self:
-        """The same with further claims that stand at `locator`; empty values are no claims. A claim that is made again
-        replaces the one before."""
-        made = tuple(Claim(name, value, kind, locator) for name, value in values.items() if value not in EMPTY)
+        """The same with further claims that stand at `locator`. A claim that is made again replaces the one before.
+
+        Empty values are no claims, nor is what is no text where one belongs, or an address that may not be shown as a
+        link: what a platform answers is not ours to trust.
+        """
+        said = {name: _sayable(name, value) for name, value in values.items()}
+        made = tuple(Claim(name, value, kind, locator) for name, value in said.items() if value not in EMPTY)
         again = {claim.attribute for claim in made}
         return replace(self, claims=tuple(claim for claim in self.claims if claim.attribute not in again) + made)
 
@@ -139,24 +146,33 @@ class Found:
         return next((claim.value for claim in self.claims if claim.attribute == attribute), None)
 
     def without_secrets(self) -> Self:
-        """The same, with anything in its texts that looks like a credential replaced by a reference to it."""
+        """The same, with anything in its texts that looks like a credential replaced by a reference to it.
+
+        They are also made `storable`.
+        """
+        known: dict[str, str] = {}
+
+        def clean(text: str) -> str:
+            # A locator stands in most of an entry's claims and links: each text is read once.
+            if text not in known:
+                known[text] = without_secrets(storable(text))
+            return known[text]
+
         return replace(
             self,
-            locator=without_secrets(self.locator),
+            locator=clean(self.locator),
             claims=tuple(
-                replace(claim, value=_clean(claim.value), locator=without_secrets(claim.locator))
+                Claim(claim.attribute, _clean(claim.value, clean), claim.kind, clean(claim.locator))
                 for claim in self.claims
             ),
-            identities=tuple(without_secrets(identity) for identity in self.identities),
+            identities=tuple(clean(identity) for identity in self.identities),
             links=tuple(
-                replace(link, target=without_secrets(link.target), locator=without_secrets(link.locator))
-                for link in self.links
+                Link(link.relation, clean(link.target), clean(link.locator), link.reverse) for link in self.links
             ),
             observations=tuple(
-                replace(one, detail=without_secrets(one.detail), locator=without_secrets(one.locator))
-                for one in self.observations
+                Observation(one.kind, one.severity, clean(one.detail), clean(one.locator)) for one in self.observations
             ),
-            card=_clean(self.card),
+            card=_clean(self.card, clean),
         )
 
 
@@ -168,13 +184,41 @@ def found(locator: str, **inferred: Any) -> Found:
     return Found(locator, ()).with_claims(SourceKind.INFERRED, locator, **inferred)
 
 
-def _clean(value: Any) -> Any:
+_ADDRESSES = frozenset({"source_url", "api_endpoint"})
+_TEXTS = frozenset(name for name, default in DECLARABLE.items() if default is None or default == "") - {
+    "asset_type",
+    "last_security_review",
+}
+
+
+def _sayable(attribute: str, value: Any) -> Any:
+    """The value, or None where the attribute cannot have it."""
+    if attribute not in _TEXTS or value is None:
+        return value
+    if not isinstance(value, str):
+        return None
+    if attribute in _ADDRESSES:
+        try:
+            return address(value.strip())
+        except ValueError:
+            return None
+    return value
+
+
+def storable(text: str) -> str:
+    """The text with what no database stores (NUL, halves of surrogate pairs) replaced by U+FFFD."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _clean(value: Any, clean: Callable[[str], str]) -> Any:
     if isinstance(value, StrEnum):
         return value
     if isinstance(value, str):
-        return without_secrets(value)
+        return clean(value)
     if isinstance(value, Mapping):
-        return {key: _clean(item) for key, item in value.items()}
+        return {clean(str(key)): _clean(item, clean) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_clean(item) for item in value)
+        return type(value)(_clean(item, clean) for item in value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,3 +16,11 @@ from shared.testing import Harness, TestServer, harness
 async def inventory(postgres: TestServer) -> AsyncIterator[Harness]:
     async with harness(SERVICE, InventorySettings, postgres) as made:
         yield made
+
+
+@pytest.fixture
+def unused_tcp_port_here() -> int:
+    """A port of this machine at which nothing answers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Microsoft Azure: OpenAI and AI Services accounts, in the subscriptions that the credential sees."""
