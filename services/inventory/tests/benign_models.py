@@ -17,19 +17,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from services.inventory.tests.hostile_models import (
-    archive,
-    field,
-    gguf,
-    h5_of,
-    keras_archive,
-    legacy,
-    npy,
-    onnx,
-    safetensors,
-    saved_model,
-    tar_of,
-)
+from services.inventory.tests.hostile_archives import archive, legacy, npy, tar_of
+from services.inventory.tests.hostile_models import field, gguf, h5_of, keras_archive, onnx, safetensors, saved_model
 from services.inventory.tests.hostile_pickles import ask, text  # fmt: skip
 
 FLOATS = struct.pack("<16f", *(0.5 * n for n in range(16)))

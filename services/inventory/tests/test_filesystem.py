@@ -26,7 +26,8 @@ from services.inventory.domain.asset import Digest, SourceKind
 from services.inventory.domain.claims import Found, ObservationKind, Severity
 from services.inventory.settings import InventorySettings
 from services.inventory.tests.benign_models import TENSORS, state_dict, torch_file
-from services.inventory.tests.hostile_models import gguf, h5_of, safetensors, torch_archive
+from services.inventory.tests.hostile_archives import torch_archive
+from services.inventory.tests.hostile_models import gguf, h5_of, safetensors
 from services.inventory.tests.hostile_pickles import system
 from shared.contracts.inventory import AssetType, Relation
 from shared.errors import Invalid

@@ -15,7 +15,8 @@ from services.inventory.modelfiles import Limits, Report, Stopped, Verdict, scan
 from services.inventory.modelfiles.names import judge
 from services.inventory.modelfiles.opcodes import OPERATIONS
 from services.inventory.tests.benign_models import TEMPLATE, benign, deflated
-from services.inventory.tests.hostile_models import HOSTILE, gguf, safetensors, torch_archive
+from services.inventory.tests.hostile_archives import torch_archive
+from services.inventory.tests.hostile_models import HOSTILE, gguf, safetensors
 from services.inventory.tests.hostile_pickles import Sample, call, system
 
 BENIGN = dict(benign())
