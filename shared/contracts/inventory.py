@@ -64,6 +64,25 @@ class Lifecycle(StrEnum):
     RETIRED = "retired"
 
 
+class Relation(StrEnum):
+    """What one asset is to another, read as subject, relation, object: an agent `uses_model` a model.
+
+    `depends_on` is what plain upstream_assets and downstream_assets say.
+    """
+
+    USES_MODEL = "uses_model"
+    FINE_TUNED_FROM = "fine_tuned_from"
+    TRAINED_ON = "trained_on"
+    EMBEDS_INTO = "embeds_into"
+    RETRIEVES_FROM = "retrieves_from"
+    CALLS_TOOL = "calls_tool"
+    EXPOSES_CREDENTIAL = "exposes_credential"
+    GUARDED_BY = "guarded_by"
+    SERVED_BY = "served_by"
+    DEPLOYED_IN = "deployed_in"
+    DEPENDS_ON = "depends_on"
+
+
 class AssetSnapshot(Contract):
     """An asset as it stands after a change. `version` grows by one a change; projections do not touch it."""
 
@@ -165,3 +184,46 @@ ASSET_EVENTS: tuple[type[AssetEvent], ...] = (
     AssetReleased,
     AssetRetired,
 )
+
+
+class EdgeSnapshot(Contract):
+    """A relation between two assets that stands on its own: somebody stated it, or discovery found it.
+
+    `from_id` and `to_id` are its subject and object; harm flows from `upstream_id` to `downstream_id`, which are the
+    same two assets. `source` is `declared` or the discovery source that says so; null `valid_to` means that it holds.
+    """
+
+    edge_id: UUID
+    from_id: UUID
+    to_id: UUID
+    relation: Relation
+    upstream_id: UUID
+    downstream_id: UUID
+    source: str
+    locator: str = ""
+    valid_from: datetime
+    valid_to: datetime | None = None
+
+
+class EdgeEvent(Event):
+    """An edge began or ceased to hold. What an asset's own upstream_assets and downstream_assets say is announced
+    with the asset and is no edge event. `version` is 1 when opened, 2 when closed."""
+
+    SUBJECT: ClassVar[str] = "edge.edge_id"
+
+    edge: EdgeSnapshot
+
+
+class EdgeOpened(EdgeEvent):
+    """A relation between two assets holds from now on. Exactly one per edge_id."""
+
+    TYPE: ClassVar[str] = "ev.inventory.edge.opened.v1"
+
+
+class EdgeClosed(EdgeEvent):
+    """The relation holds no more; should it hold again, that is another edge."""
+
+    TYPE: ClassVar[str] = "ev.inventory.edge.closed.v1"
+
+
+EDGE_EVENTS: tuple[type[EdgeEvent], ...] = (EdgeOpened, EdgeClosed)

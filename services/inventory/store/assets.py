@@ -24,8 +24,9 @@ from services.inventory.domain.asset import (
     as_json,
     key_of,
 )
-from services.inventory.store import risk
-from services.inventory.store.schema import LIVING, among, asset_table, change_table, dependency_table, risk_table
+from services.inventory.domain.relations import DOWNSTREAM_ASSETS, UPSTREAM_ASSETS
+from services.inventory.store import graph, risk
+from services.inventory.store.schema import LIVING, among, asset_table, change_table, risk_table
 from shared import atomic
 from shared.auth import Caller, visible
 from shared.contracts.inventory import (
@@ -126,16 +127,17 @@ _FIELDS = tuple(column.name for column in asset_table.columns if column.name != 
 _COLUMNS = ", ".join((*_FIELDS, "duplicate_key"))
 _PLACES = ", ".join(f"${number}" for number in range(1, len(_FIELDS) + 2))
 _UPSTREAM, _DOWNSTREAM = (f"${_FIELDS.index(name) + 1}" for name in ("upstream_assets", "downstream_assets"))
+_REGISTERED = f"${_FIELDS.index('registered_date') + 1}::timestamptz"
 _ADD = f"""
     done AS (
         INSERT INTO asset ({_COLUMNS}) VALUES ({_PLACES})
         ON CONFLICT (duplicate_key) WHERE lifecycle <> 'retired' DO NOTHING RETURNING asset_id
     ),
     edges AS (
-        INSERT INTO dependency (downstream_id, upstream_id, declared_by)
-        SELECT asset_id, unnest({_UPSTREAM}::uuid[]), asset_id FROM done
+        INSERT INTO dependency (downstream_id, upstream_id, relation, source, locator, valid_from)
+        SELECT asset_id, unnest({_UPSTREAM}::uuid[]), 'depends_on', '{UPSTREAM_ASSETS}', '', {_REGISTERED} FROM done
         UNION ALL
-        SELECT unnest({_DOWNSTREAM}::uuid[]), asset_id, asset_id FROM done
+        SELECT unnest({_DOWNSTREAM}::uuid[]), asset_id, 'depends_on', '{DOWNSTREAM_ASSETS}', '', {_REGISTERED} FROM done
     )
 """  # noqa: S608  # the names of our own columns
 
@@ -184,16 +186,7 @@ async def save(tx: Tx, before: Asset, after: Asset) -> None:
     if "owner_team" in changed:
         await risk.change_owner(tx, after.asset_id, after.owner_team)
     if {"upstream_assets", "downstream_assets"}.intersection(changed):
-        await tx.execute(dependency_table.delete().where(dependency_table.c.declared_by == after.asset_id))
-        await _add_edges(tx, after)
-
-
-async def _add_edges(tx: Tx, asset: Asset) -> None:
-    own = asset.asset_id
-    edges = [{"downstream_id": own, "upstream_id": other, "declared_by": own} for other in asset.upstream_assets]
-    edges += [{"downstream_id": other, "upstream_id": own, "declared_by": own} for other in asset.downstream_assets]
-    if edges:
-        await tx.execute(dependency_table.insert(), edges)
+        await graph.change_record(tx, before, after)
 
 
 async def get(tx: Tx, caller: Caller, asset_id: UUID, *, lock: bool = False) -> Known:

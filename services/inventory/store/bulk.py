@@ -14,8 +14,10 @@ from uuid import UUID
 import orjson
 
 from services.inventory.domain.asset import Asset, as_json, key_of
+from services.inventory.domain.relations import DOWNSTREAM_ASSETS, UPSTREAM_ASSETS
 from services.inventory.store.schema import asset_table
 from shared.auth import Caller
+from shared.contracts.inventory import Relation
 from shared.database import Tx, driver
 
 _COLUMNS = tuple(column.name for column in asset_table.columns)
@@ -131,13 +133,15 @@ async def add(tx: Tx, caller: Caller, assets: Sequence[Asset], at: datetime) -> 
     ]
     if edges:
         await connection.copy_records_to_table(
-            "dependency", records=edges, columns=("downstream_id", "upstream_id", "declared_by")
+            "dependency",
+            records=edges,
+            columns=("upstream_id", "downstream_id", "relation", "source", "locator", "valid_from"),
         )
     return outcomes
 
 
-def _edges(asset: Asset) -> list[tuple[UUID, UUID, UUID]]:
-    own = asset.asset_id
-    return [(own, other, own) for other in asset.upstream_assets] + [
-        (other, own, own) for other in asset.downstream_assets
+def _edges(asset: Asset) -> list[tuple[UUID, UUID, str, str, str, datetime]]:
+    own, at, depends_on = asset.asset_id, asset.registered_date, Relation.DEPENDS_ON.value
+    return [(other, own, depends_on, UPSTREAM_ASSETS, "", at) for other in asset.upstream_assets] + [
+        (own, other, depends_on, DOWNSTREAM_ASSETS, "", at) for other in asset.downstream_assets
     ]

@@ -135,15 +135,37 @@ risk_table = sa.Table(
     sa.Index("asset_risk_by_level", "risk_level", "asset_id"),
 )
 
+HOLDS = sa.text("valid_to IS NULL")
+CLOSED = sa.text("valid_to IS NOT NULL")
+
 dependency_table = sa.Table(
     "dependency",
     metadata,
-    sa.Column("downstream_id", sa.Uuid, primary_key=True, comment="depends on the other"),
-    sa.Column("upstream_id", sa.Uuid, primary_key=True),
-    sa.Column("declared_by", sa.Uuid, primary_key=True, comment="the end whose record says so"),
-    sa.Index("dependency_by_upstream", "upstream_id", "downstream_id"),
-    sa.Index("dependency_by_declarer", "declared_by"),
+    sa.Column("edge_id", sa.Uuid, primary_key=True, server_default=sa.text("uuidv7()")),
+    sa.Column("upstream_id", sa.Uuid, nullable=False, comment="harm comes from it"),
+    sa.Column("downstream_id", sa.Uuid, nullable=False, comment="harm reaches it"),
+    sa.Column("relation", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False, comment="the record, person or discovery source that says so"),
+    sa.Column("locator", sa.Text, nullable=False),
+    sa.Column("valid_from", _INSTANT, nullable=False),
+    sa.Column("valid_to", _INSTANT, comment="null while it holds"),
 )
+# What holds is walked through two covering indexes, one a direction; what held lies in small ones of its own.
+_edge = dependency_table.c
+sa.Index(
+    "dependency_now",
+    _edge.downstream_id,
+    _edge.upstream_id,
+    _edge.relation,
+    _edge.source,
+    unique=True,
+    postgresql_where=HOLDS,
+)
+sa.Index("dependency_by_upstream", _edge.upstream_id, _edge.downstream_id, _edge.relation, postgresql_where=HOLDS)
+sa.Index("dependency_closed_by_upstream", _edge.upstream_id, postgresql_where=CLOSED)
+sa.Index("dependency_closed_by_downstream", _edge.downstream_id, postgresql_where=CLOSED)
+sa.Index("dependency_opened", _edge.valid_from, _edge.edge_id)
+sa.Index("dependency_closed", _edge.valid_to, _edge.edge_id, postgresql_where=CLOSED)
 
 change_table = sa.Table(
     "asset_change",

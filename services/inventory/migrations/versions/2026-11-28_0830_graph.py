@@ -1,0 +1,59 @@
+"""Edges have a relation, a source, a locator and a time; what they said before is depends_on."""
+
+from alembic import op
+
+revision = "graph"
+down_revision = "2026_11_22_2110"
+branch_labels = None
+depends_on = None
+
+_DEPENDENCY = (
+    # A table of many edges takes its time once; nothing reads it meanwhile.
+    "SET LOCAL statement_timeout = 0",
+    "ALTER TABLE dependency RENAME TO dependency_before",
+    """
+    CREATE TABLE dependency (
+        edge_id uuid NOT NULL DEFAULT uuidv7(),
+        upstream_id uuid NOT NULL,
+        downstream_id uuid NOT NULL,
+        relation text NOT NULL,
+        source text NOT NULL,
+        locator text NOT NULL,
+        valid_from timestamptz NOT NULL,
+        valid_to timestamptz
+    )
+    """,
+    """
+    INSERT INTO dependency (upstream_id, downstream_id, relation, source, locator, valid_from)
+    SELECT upstream_id, downstream_id, 'depends_on',
+           CASE WHEN declared_by = downstream_id THEN 'upstream_assets' ELSE 'downstream_assets' END, '',
+           coalesce(asset.registered_date, now())
+    FROM dependency_before LEFT JOIN asset ON asset_id = declared_by
+    """,
+    "DROP TABLE dependency_before",
+    "ALTER TABLE dependency ADD CONSTRAINT dependency_pkey PRIMARY KEY (edge_id)",
+    (
+        "CREATE UNIQUE INDEX dependency_now ON dependency (downstream_id, upstream_id, relation, source) "
+        "WHERE valid_to IS NULL"
+    ),
+    ("CREATE INDEX dependency_by_upstream ON dependency (upstream_id, downstream_id, relation) WHERE valid_to IS NULL"),
+    "CREATE INDEX dependency_closed_by_upstream ON dependency (upstream_id) WHERE valid_to IS NOT NULL",
+    "CREATE INDEX dependency_closed_by_downstream ON dependency (downstream_id) WHERE valid_to IS NOT NULL",
+    "CREATE INDEX dependency_opened ON dependency (valid_from, edge_id)",
+    "CREATE INDEX dependency_closed ON dependency (valid_to, edge_id) WHERE valid_to IS NOT NULL",
+    "COMMENT ON COLUMN dependency.upstream_id IS 'harm comes from it'",
+    "COMMENT ON COLUMN dependency.downstream_id IS 'harm reaches it'",
+    "COMMENT ON COLUMN dependency.source IS 'the record, person or discovery source that says so'",
+    "COMMENT ON COLUMN dependency.valid_to IS 'null while it holds'",
+)
+
+
+def upgrade() -> None:
+    """What this release needs."""
+    for statement in _DEPENDENCY:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """We roll forward."""
+    raise NotImplementedError
