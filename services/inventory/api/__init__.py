@@ -1,5 +1,14 @@
 """HTTP in, HTTP out."""
 
-from services.inventory.api import assets, boms, discovery, gaps, graph, imports
+from services.inventory.api import assets, boms, combinations, discovery, gaps, gate, graph, imports
 
-routers = (imports.router, assets.router, graph.router, gaps.router, boms.router, discovery.router)
+routers = (
+    imports.router,
+    assets.router,
+    graph.router,
+    combinations.router,
+    gate.router,
+    gaps.router,
+    boms.router,
+    discovery.router,
+)

@@ -300,22 +300,21 @@ async def read_impact(
     """What would feel it if this asset failed or were compromised."""
     after = (int(page.after[0]), UUID(page.after[1])) if page.after else None
 
-    async def read(tx: Tx) -> tuple[Impact, list[Touched], dict[bytes, Any]]:
+    async def read(tx: Tx) -> tuple[Impact, dict[bytes, Any], dict[bytes, Any]]:
         await _known_then(tx, work, asset_id, as_of)
-        found = await walk.impact(tx, work.caller, asset_id, depth, as_of)
-        touched = found.page(after, page.limit + 1)
-        return found, touched, await walk.shown(tx, [item.asset_id for item in touched[: page.limit]])
+        return await walk.impact(tx, work.caller, asset_id, depth, walk.Window(after, page.limit + 1), as_of)
 
-    found, touched, shown = await work.read(read)
+    found, shown, risks = await work.read(read)
+    touched = found.page(after, page.limit + 1)
     items = touched[: page.limit]
     more = len(touched) > page.limit
     document = {
         "asset_id": asset_id,
         "as_of": as_of,
-        "impacted": [_node(item, shown[item.asset_id]) for item in items if item.asset_id in shown],
+        "impacted": [_node(item, shown[item.asset_id], risks.get(item.asset_id, _NO_RISK)) for item in items],
         "impacted_count": found.count,
         "owners": found.owners,
-        "missing": [UUID(bytes=missing.bytes) for missing in found.missing],
+        "missing": found.missing,
         "restricted_count": found.restricted,
         "truncated": found.truncated,
         "next_cursor": page.cursor(items[-1].distance, id_text(items[-1].asset_id)) if more else None,
@@ -324,8 +323,12 @@ async def read_impact(
     return Response(orjson.dumps(document), media_type="application/json")
 
 
-def _node(item: Touched, row: Any) -> dict[str, Any]:
-    _, name, asset_type, owner_team, data_classification, deployment_env, lifecycle, risk_score, risk_level = row
+_NO_RISK = (None, None, None)
+
+
+def _node(item: Touched, row: Any, risk: Any) -> dict[str, Any]:
+    _, owner_team, name, asset_type, data_classification, deployment_env, lifecycle = row
+    _, risk_score, risk_level = risk
     return {
         "id": item.path[-1],
         "name": name,

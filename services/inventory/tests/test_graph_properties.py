@@ -92,7 +92,7 @@ async def test_impact_is_what_a_breadth_first_search_finds_and_stops_at_walls(
         await graph.link(tx, sorted(edges, key=str), START)
     for caller, sees in ((EVERYBODY, frozenset(TEAMS)), (Caller("one", "api_key", teams=teams), teams)):
         async with world.inventory.runtime.db.read() as tx:
-            found = await walk.impact(tx, caller, world.ids[0], depth)
+            found, _, _ = await walk.impact(tx, caller, world.ids[0], depth, walk.Window(None, 3))
         expected, walls = reach(world, edges, world.ids[0], depth, sees)
         touched = found.page(None, 100)
         assert {UUID(bytes=item.asset_id): item.distance for item in touched} == expected
@@ -151,7 +151,7 @@ async def test_the_graph_at_a_time_is_the_replay_of_what_was_done_until_then_and
                     edge for edge in then(step) if asset_id in (edge.from_id, edge.to_id)
                 }
                 assert len(own) == len({known.edge for known in own})
-            found = await walk.impact(tx, EVERYBODY, world.ids[0], 5, at(step))
+            found, _, _ = await walk.impact(tx, EVERYBODY, world.ids[0], 5, walk.Window(None, 3), at(step))
             expected, _ = reach(world, set(then(step)), world.ids[0], 5, frozenset(TEAMS))
             assert {UUID(bytes=item.asset_id): item.distance for item in found.page(None, 99)} == expected
             tree = await graph.neighbourhood(tx, EVERYBODY, world.ids[0], Direction.DOWNSTREAM, 5, at(step))
