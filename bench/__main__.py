@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 
-BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
+BENCHMARKS = ("footprint", "loop", "bulk", "scale", "inventory_graph", "gateway", "detection_stream")
 DETECTION = ("detection_quality", "detection_peers", "detection_speed")
 
 

@@ -9,18 +9,24 @@ exactly 10,000 agents depend each, over five levels, most of them by several way
 from __future__ import annotations
 
 import asyncio
+import asyncio
+import hashlib
 import os
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import aiohttp
 import asyncpg
+import orjson
 
 from bench import load, scale
 from deploy.local.throwaway import Stack, running, superuser
+from services.inventory.domain.combinations import Combination
 
 SLOTS = (
     *["ai_agent"] * 5,
@@ -167,3 +173,123 @@ def _levels() -> list[tuple[int, int, int, int]]:
 def root_number(number: int) -> int:
     """The asset number of a root: a data set that nothing else is trained on is not needed, its agents are its own."""
     return slots("training_dataset")[0] + len(SLOTS) * (scale.ASSETS // len(SLOTS) - 1 - number)
+
+
+async def enrich(connection: asyncpg.Connection) -> None:
+    """What toxic combinations are made of: few servers with tools that send, few models of unknown origin, some of
+    what is in use quarantined."""
+    for statement in (
+        "UPDATE asset SET authorized_tools = '{send_email,search}' WHERE asset_type = 'mcp_server' "
+        "AND hashtext(name) % 100 = 0",
+        "UPDATE asset SET lifecycle = 'quarantined' WHERE asset_type = 'mcp_server' AND hashtext(name) % 1000 = 1",
+        "UPDATE asset SET model_provider = NULL WHERE asset_type = 'embedding_model' AND hashtext(name) % 10 = 0",
+    ):
+        await connection.execute(statement)
+
+
+def root_id(number: int) -> UUID:
+    return UUID(hashlib.md5(f"bench{root_number(number)}".encode(), usedforsecurity=False).hexdigest())
+
+
+def _session(stack: Stack) -> aiohttp.ClientSession:
+    # A token lives for a minute: each part has its own.
+    return aiohttp.ClientSession(headers={"Authorization": f"Bearer {scale.token(stack)}"})
+
+
+async def ask(session: aiohttp.ClientSession, url: str, body: object = None) -> tuple[float, bytes]:
+    """Milliseconds until the whole answer was there, and the answer."""
+    started = time.perf_counter()
+    async with session.get(url) if body is None else session.post(url, json=body) as response:
+        answer = await response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{url}: {response.status} {answer[:300]!r}")
+    return (time.perf_counter() - started) * 1000, answer
+
+
+async def impacts(session: aiohttp.ClientSession, base: str) -> list[bool]:
+    met = []
+    for name, query, goal in (
+        ("impact of 10,000 in one answer of all, p50", "", 150),
+        ("impact of 10,000, a page of 1,000, p50", "?limit=1000", 150),
+        ("impact of 10,000 as of a month ago, p50", f"?as_of={_ago(30)}", 150),
+    ):
+        took = []
+        for round_ in range(4):
+            for number in range(ROOTS):
+                milliseconds, answer = await ask(session, f"{base}/v1/assets/{root_id(number)}/impact{query}")
+                if round_:  # the first round fills the caches
+                    took.append(milliseconds)
+                if not query and (count := orjson.loads(answer)["impacted_count"]) < DESCENDANTS:
+                    raise RuntimeError(f"root {number} reaches {count}")
+        met.append(load.verdict(name, statistics.median(took), goal, "ms"))
+        print(f"   {'':<58} {load.percentile(took, 0.99):>10.1f} ms p99")
+    return met
+
+
+def _ago(days: int) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def lists(session: aiohttp.ClientSession, base: str, ids: Sequence[UUID]) -> list[bool]:
+    met = []
+    searches: dict[str, Callable[[], str]] = {
+        "search page, no filter": lambda: "",
+        "search page by owner team": lambda: f"owner_team=team-{random.randrange(400)}",
+        "search page by type and class": lambda: "asset_type=ai_agent&data_classification=restricted",
+        "search page by scope, riskiest first": lambda: "regulatory_scope=gdpr&sort=-risk_score",
+        "search page by words in the name": lambda: f"q=asset {random.randrange(scale.ASSETS)}",
+    }
+    for name, query in searches.items():
+        took = [(await ask(session, f"{base}/v1/assets?limit=50&{query()}"))[0] for _ in range(300)]
+        met.append(load.verdict(f"{name}, p99", load.percentile(took, 0.99), 25, "ms"))
+    took = [(await ask(session, f"{base}/v1/compliance-gaps"))[0] for _ in range(5)]
+    met.append(load.verdict("gap report, slowest of 5", max(took), 2_000, "ms"))
+    for kind in Combination:
+        url = f"{base}/v1/toxic-combinations?limit=50&kind={kind.value}"
+        took, found = [], 0
+        for _ in range(5):
+            milliseconds, answer = await ask(session, url)
+            took.append(milliseconds)
+            found = len(orjson.loads(answer)["items"])
+        met.append(load.verdict(f"{kind.value}: {found}, max", max(took), 1_000, "ms"))
+    for name, path, goal in (
+        ("edges of an asset, p99", "edges", 25),
+        ("dependencies of an asset, depth 3, p99", "dependencies?depth=3", 250),
+        ("toxic combinations of an asset, p99", "toxic-combinations", 50),
+    ):
+        took = [(await ask(session, f"{base}/v1/assets/{random.choice(ids)}/{path}"))[0] for _ in range(200)]
+        met.append(load.verdict(name, load.percentile(took, 0.99), goal, "ms"))
+    took = [(await ask(session, f"{base}/v1/assets/{random.choice(ids)}/deployment-check", {}))[0] for _ in range(200)]
+    met.append(load.verdict("deployment check, p99", load.percentile(took, 0.99), 250, "ms"))
+    took = [(await ask(session, f"{base}/v1/graph/diff?from={_ago(200)}&limit=200"))[0] for _ in range(20)]
+    met.append(load.verdict("first page of a diff over 200 days, p99", load.percentile(took, 0.99), 250, "ms"))
+    return met
+
+
+async def run(stack: Stack) -> bool:
+    connection = await asyncpg.connect(superuser(stack, "inventory"))
+    started = time.perf_counter()
+    ids = await scale.fill(connection, SLOTS)
+    await relate(connection)
+    await enrich(connection)
+    await connection.execute("VACUUM ANALYZE")
+    edges = await connection.fetchval("SELECT count(*) FROM dependency")
+    await connection.close()
+    print(f"   {scale.ASSETS} assets and {edges} edges written in {time.perf_counter() - started:.0f} s")
+    base = stack.service_url("inventory")
+    async with _session(stack) as session:
+        met = await impacts(session, base)
+    async with _session(stack) as session:
+        met += await lists(session, base, ids)
+    return all(met)
+
+
+def main() -> None:
+    random.seed(4)
+    with running() as stack:
+        if not asyncio.run(run(stack)):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
