@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import Query
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from services.inventory.api.models import Instant
@@ -85,6 +85,8 @@ class EndView(Out):
 
 class EdgeView(Out):
     """A relation between two assets, `from` its subject and `to` its object, as one source states it."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     edge_id: UUID
     relation: Relation

@@ -43,6 +43,7 @@ async def test_an_edge_is_stated_once_found_from_both_ends_and_closed(inventory:
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == first.json()
     edge = first.json()
+    assert (edge["from"]["id"], edge["to"]["id"]) == (agent, model)
     assert (edge["upstream_id"], edge["downstream_id"], edge["source"], edge["declared"]) == (
         model,
         agent,
@@ -129,6 +130,7 @@ async def test_an_edge_that_another_record_keeps_is_changed_there(inventory: Har
     async with inventory.runtime.db.begin() as tx:
         assert await link(tx, [found], datetime.now(UTC)) == 1
     edges = await _edges(client, agent)
+    assert {edge["from"]["id"] for edge in edges} == {agent}
     assert {(edge["source"], edge["declared"]) for edge in edges} == {("upstream_assets", True), ("kubernetes", False)}
     for edge in edges:
         response = await client.delete(f"/v1/assets/{agent}/edges/{edge['edge_id']}")

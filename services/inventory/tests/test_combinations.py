@@ -95,6 +95,7 @@ async def test_a_public_agent_with_data_and_a_tool_is_named_with_the_way_to_both
     assert finding["kind"] == "public_agent_with_sensitive_data_and_powerful_tool"
     assert (finding["severity"], finding["owners"]) == ("critical", ["claims", "data", "platform"])
     assert [edge["edge_id"] for edge in finding["path"]] == edges
+    assert {edge["from"]["id"] for edge in finding["path"]} == {agent}
     assert [edge["locator"] for edge in finding["path"]] == ["retrieves_from.py:1", "calls_tool.py:1"]
     assert (await _found(client, team="claims")) == [finding]
     assert await _found(client, team="data") == []
