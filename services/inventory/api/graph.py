@@ -325,12 +325,12 @@ async def read_impact(
     return Response(orjson.dumps(document), media_type="application/json")
 
 
-_NO_RISK = (None, None, None)
+_NO_RISK = (None, None)
 
 
 def _node(item: Touched, row: Any, risk: Any) -> dict[str, Any]:
-    _, owner_team, name, asset_type, data_classification, deployment_env, lifecycle = row
-    _, risk_score, risk_level = risk
+    _, owner_team, name, asset_type, data_classification, deployment_env, lifecycle, _, _ = row
+    *_, risk_score, risk_level = risk
     return {
         "id": item.path[-1],
         "name": name,

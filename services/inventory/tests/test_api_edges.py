@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.inventory.domain.relations import Edge
+from services.inventory.store import walk
 from services.inventory.store.graph import link
 from services.inventory.tests.test_api_assets import created
 from shared.contracts.inventory import EdgeClosed, EdgeOpened, Relation
@@ -202,3 +203,16 @@ async def test_a_diff_tells_what_is_new_and_gone_to_those_who_may_know(inventory
     assert await differences(inventory.client("viewer", teams=["other"]), start) == []
     backwards = await client.get("/v1/graph/diff", params={"from": middle, "to": start})
     assert (backwards.status_code, '"to"' in backwards.text) == (422, True)
+
+
+async def test_a_walk_ends_at_its_bound_and_says_so(inventory: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = inventory.client()
+    model = (await created(client))["asset_id"]
+    for _ in range(4):
+        first = (await created(client, upstream_assets=[model]))["asset_id"]
+    for _ in range(3):
+        await created(client, upstream_assets=[first])
+    for bound, count, truncated in ((7, 7, False), (6, 6, True), (4, 4, True), (3, 3, True)):
+        monkeypatch.setattr(walk, "REACH_LIMIT", bound)
+        impact = (await client.get(f"/v1/assets/{model}/impact")).json()
+        assert (impact["impacted_count"], len(impact["impacted"]), impact["truncated"]) == (count, count, truncated)
