@@ -9,6 +9,7 @@ exactly 10,000 agents depend each, over five levels, most of them by several way
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
@@ -22,6 +23,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 import orjson
+import psutil
 
 from bench import load, scale
 from deploy.local.throwaway import Stack, running, superuser
@@ -159,7 +161,7 @@ async def enrich(connection: asyncpg.Connection) -> None:
     """What toxic combinations are made of: few servers with tools that send, few models of unknown origin, some of
     what is in use quarantined."""
     for statement in (
-        "UPDATE asset SET authorized_tools = '{send_email}' WHERE asset_type = 'mcp_server' AND hashtext(name) % 99 = 0",
+        "UPDATE asset SET authorized_tools = '{sendMail}' WHERE asset_type = 'mcp_server' AND hashtext(name) % 99 = 0",
         "UPDATE asset SET lifecycle = 'quarantined' WHERE asset_type = 'mcp_server' AND hashtext(name) % 1000 = 1",
         "UPDATE asset SET model_provider = NULL WHERE asset_type = 'embedding_model' AND hashtext(name) % 10 = 0",
     ):
@@ -193,14 +195,26 @@ class Asking:
         return (time.perf_counter() - started) * 1000, answer
 
 
-async def impacts(ask: Asking, base: str) -> list[bool]:
+def _worked(stack: Stack) -> float:
+    """Seconds of processor time that the whole stack has used: what a call costs however busy the machine is."""
+    total = 0.0
+    for process in psutil.Process(stack.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+async def impacts(stack: Stack, ask: Asking, base: str) -> list[bool]:
     met = []
+    await ask(f"{base}/v1/assets/{root_id(0)}/impact")
     for name, query, goal in (
-        ("impact of 10,000 in one answer of all, p50", "", 150),
-        ("impact of 10,000, a page of 1,000, p50", "?limit=1000", 150),
+        ("impact of 10,000, p50", "", 150),
+        ("impact of 10,000, all of them in one answer, p50", "?limit=10000", 250),
         ("impact of 10,000 as of ten minutes ago, p50", f"?as_of={_ago(minutes=10)}", 150),
     ):
         took = []
+        worked = _worked(stack)
         for round_ in range(4):
             for number in range(ROOTS):
                 milliseconds, answer = await ask(f"{base}/v1/assets/{root_id(number)}/impact{query}")
@@ -209,7 +223,8 @@ async def impacts(ask: Asking, base: str) -> list[bool]:
                 if not query and (count := orjson.loads(answer)["impacted_count"]) < DESCENDANTS:
                     raise RuntimeError(f"root {number} reaches {count}")
         met.append(load.verdict(name, statistics.median(took), goal, "ms"))
-        print(f"   {'':<58} {load.percentile(took, 0.99):>10.1f} ms p99")
+        worked = (_worked(stack) - worked) / (4 * ROOTS) * 1000
+        print(f"   {'':<58} {load.percentile(took, 0.99):>10.1f} ms p99, {worked:.0f} ms of processor time a call")
     return met
 
 
@@ -266,7 +281,7 @@ async def run(stack: Stack) -> bool:
     base = stack.service_url("inventory")
     async with aiohttp.ClientSession() as session:
         ask = Asking(stack, session)
-        met = await impacts(ask, base)
+        met = await impacts(stack, ask, base)
         met += await lists(ask, base, ids)
     return all(met)
 

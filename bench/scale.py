@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -88,7 +88,7 @@ async def run(stack: Stack) -> None:
     await connection.execute("VACUUM ANALYZE")
     print(f"   {ASSETS} assets written in {time.perf_counter() - started:.0f} s")
     base = stack.service_url("inventory")
-    searches = {
+    searches: dict[str, Callable[[], str]] = {
         "page, no filter": lambda: "",
         "page by owner team": lambda: f"owner_team=team-{random.randrange(400)}",
         "page by type and class": lambda: f"asset_type={random.choice(TYPES)}&data_classification=restricted",

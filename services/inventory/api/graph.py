@@ -287,7 +287,8 @@ class ImpactView(Out):
     next_cursor: str | None
 
 
-IMPACT_PAGE = 10_000
+IMPACT_PAGE = 1_000
+IMPACT_PAGE_LIMIT = 10_000
 
 
 @router.get("/assets/{asset_id:uuid}/impact", response_model=ImpactView)
@@ -295,7 +296,7 @@ IMPACT_PAGE = 10_000
 async def read_impact(
     asset_id: UUID,
     work: Work,
-    page: Annotated[PageRequest, page_up_to(IMPACT_PAGE, IMPACT_PAGE)],
+    page: Annotated[PageRequest, page_up_to(IMPACT_PAGE_LIMIT, IMPACT_PAGE)],
     depth: Depth = 20,
     as_of: AsOf = None,
 ) -> Response:

@@ -48,7 +48,11 @@ _STEPS = """
 _STEPS_NOW = _STEPS.format(_NOW)
 _STEPS_THEN = _STEPS.format(_THEN)
 
-_OWNERS = "SELECT asset_id, owner_team FROM asset WHERE asset_id = ANY($1)"
+# Of assets that are not shown only the owner matters; a row a team, with the ids of its assets.
+_OWNERS = """
+    SELECT owner_team, string_agg(uuid_send(asset_id), '') AS ids
+    FROM asset WHERE asset_id = ANY($1) GROUP BY owner_team
+"""
 # What is shown of an asset and its risk, as rows of one shape: the ids are sent once, and each table is read in the
 # order of its index. A join would look up the risk of each by itself.
 _SHOWN = """
@@ -62,6 +66,7 @@ _SHOWN = """
 _REGISTERED_LATER = "SELECT asset_id FROM asset WHERE asset_id = ANY($1) AND registered_date > $2"
 _NAME = 2
 _STEP = struct.Struct("16s16s")
+_ID = struct.Struct("16s")
 
 
 class Window:
@@ -97,7 +102,7 @@ async def impact(
     risks: dict[bytes, Any] = {}
     owners: Counter[str] = Counter()
     seen = {root.bytes}
-    frontier = [root]
+    frontier: list[Any] = [root]
     while frontier:
         room = REACH_LIMIT + 1 - len(seen)
         steps = await _steps(connection, frontier, REACH_LIMIT + 2, as_of)
@@ -113,27 +118,34 @@ async def impact(
         seen.update(new)
         # The driver's own class is made from bytes, and sent, at a fraction of what uuid.UUID costs.
         ids = [pgproto.UUID(there) for there in new]
-        rows_wanted = window.shows(len(found.levels) + 1, len(new))
-        known: dict[bytes, Any] = {}
-        for row in await connection.fetch(_SHOWN if rows_wanted else _OWNERS, ids):
-            if rows_wanted and row[_NAME] is None:
-                risks[row[0].bytes] = row
-            else:
-                known[row[0].bytes] = row
+        owner_of: dict[bytes, str] = {}
+        if window.shows(len(found.levels) + 1, len(new)):
+            for row in await connection.fetch(_SHOWN, ids):
+                if row[_NAME] is None:
+                    risks[row[0].bytes] = row
+                else:
+                    shown[row[0].bytes] = row
+                    owner_of[row[0].bytes] = row[1]
+        else:
+            for team, own in await connection.fetch(_OWNERS, ids):
+                owner_of.update((asset_id, team) for (asset_id,) in _ID.iter_unpack(own))
         if as_of is not None:
             for row in await connection.fetch(_REGISTERED_LATER, ids, as_of):
-                del known[row[0].bytes]
-        if len(known) < len(ids):
-            found.missing += (UUID(bytes=there) for there in new if there not in known)
-        visible = [there for there in new if there in known and caller.sees(known[there][1])]
-        found.restricted += len(known) - len(visible)
-        owners.update(known[there][1] for there in visible)
-        frontier = [known[there][0] for there in visible]
-        if rows_wanted:
-            shown.update((there, known[there]) for there in visible)
+                del owner_of[row[0].bytes]
+        if len(owner_of) < len(new):
+            found.missing += (UUID(bytes=there) for there in new if there not in owner_of)
+        walls = {team for team in set(owner_of.values()) if not caller.sees(team)}
+        if walls or len(owner_of) < len(new):
+            visible = [there for there in new if there in owner_of and owner_of[there] not in walls]
+            seen_through = set(visible)
+            frontier = [own for there, own in zip(new, ids, strict=True) if there in seen_through]
+            found.restricted += len(owner_of) - len(visible)
+        else:
+            visible, frontier = list(new), ids
+        owners.update(map(owner_of.__getitem__, visible))
         if visible:
             found.levels.append(visible)
-            found.came_from.update((there, new[there]) for there in visible)
+            found.came_from.update(new)
     found.owners = dict(owners)
     return found, shown, risks
 
