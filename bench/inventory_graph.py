@@ -3,7 +3,7 @@ gap report, search.
 
 The estate is made in SQL: agents use models, retrieve from stores, call tools; models are trained on data sets; few
 models and tools are used by very many (the choice of neighbours is cubic). Beside it stand sixteen data sets on which
-exactly 10,000 agents depend each, over five levels, most of them by several ways.
+10,000 agents depend each, and little else, over five levels, most of them by several ways.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EDGES = int(os.environ.get("EDGES", "5000000"))
 DESCENDANTS = 10_000
 LEVELS = (1, 11, 111, 1_111, 4_111, DESCENDANTS)
 """How many lie up to each distance from a root, the root's first child included."""
-ROOTS = 16
+ROOTS = min(16, scale.ASSETS * 5 // len(SLOTS) // DESCENDANTS)
 
 # Relation, downstream type, upstream type, edges of each downstream asset in a full estate.
 SHAPE = (
