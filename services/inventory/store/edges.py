@@ -134,16 +134,25 @@ def _part(kind: Difference, table: str, at: str, own: str, where: str) -> str:
 
 
 # The same statement of the same source: an edge that ended and began again within the window makes no difference.
-_NOT_AT = """
-    NOT EXISTS (
-        SELECT FROM dependency other
+# Looked up edge by edge, each part in an index of its own, until the page is full: as NOT EXISTS it would become a
+# join of all edges.
+_SAME = """
+    (
+        SELECT true FROM dependency other
         WHERE other.downstream_id = item.downstream_id AND other.upstream_id = item.upstream_id
-          AND other.relation = item.relation AND other.source = item.source
-          AND other.valid_from <= {0} AND (other.valid_to IS NULL OR other.valid_to > {0})
-    )
+          AND other.relation = item.relation AND other.source = item.source AND other.valid_from <= {0} AND {1}
+        LIMIT 1
+    ) IS NULL
 """
-_OPENED = f"(valid_to IS NULL OR valid_to > $2) AND {_NOT_AT.format('$1')}"
-_CLOSED = f"valid_to IS NOT NULL AND valid_from <= $1 AND {_NOT_AT.format('$2')}"
+
+
+def _not_at(time_: str) -> str:
+    now = _SAME.format(time_, "other.valid_to IS NULL")
+    return f"{now} AND {_SAME.format(time_, f'other.valid_to IS NOT NULL AND other.valid_to > {time_}')}"
+
+
+_OPENED = f"(valid_to IS NULL OR valid_to > $2) AND {_not_at('$1')}"
+_CLOSED = f"valid_to IS NOT NULL AND valid_from <= $1 AND {_not_at('$2')}"
 _REGISTERED = "NOT (lifecycle = 'retired' AND last_updated <= $2)"
 _RETIRED = "lifecycle = 'retired' AND registered_date <= $1"
 
