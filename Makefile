@@ -50,7 +50,7 @@ lint: setup-dev  ## Formatting, lint rules, types, import contracts, manifests a
 format: setup-dev  ## Rewrite formatting
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
-bench: setup-dev  ## Measure the figures of the README; WHAT=footprint|loop|bulk|scale|gateway for one
+bench: setup-dev  ## Measure the figures of the README; WHAT=footprint|loop|bulk|scale|inventory_graph|gateway for one
 	@$(BIN)/python -m bench $(WHAT)
 
 bench-detection: setup-dev  ## What detection finds and how fast, beside peers; CORPORA=folder; WHAT=detection_speed for one

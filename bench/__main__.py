@@ -12,7 +12,13 @@ import sys
 import time
 
 BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
-INVENTORY = ("inventory_discovery", "inventory_repository", "inventory_disks", "inventory_modelfiles")
+INVENTORY = (
+    "inventory_graph",
+    "inventory_discovery",
+    "inventory_repository",
+    "inventory_disks",
+    "inventory_modelfiles",
+)
 DETECTION = ("detection_quality", "detection_peers", "detection_speed")
 
 

@@ -36,6 +36,8 @@ AREAS: Mapping[str, str] = {
     "discovery": "inventory",
     "boms": "inventory",
     "compliance-gaps": "inventory",
+    "graph": "inventory",
+    "toxic-combinations": "inventory",
     "risk": "risk",
     "inspections": "detection",
     "rules": "detection",

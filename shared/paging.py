@@ -66,21 +66,26 @@ def _decode(secret: bytes, list_name: bytes, cursor: str) -> tuple[Any, ...]:
         raise UnknownCursor("the cursor is unknown here; start without one", field="cursor") from error
 
 
-async def _page(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=LIMIT, description="Items a page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=1_000, description="`next_cursor` of the page before, under the same filters.")
-    ] = None,
-) -> PageRequest:
-    secret: bytes = request.app.state.runtime.cursor_key
-    filters = sorted(
-        (name, value) for name, value in request.query_params.multi_items() if name not in ("limit", "cursor")
-    )
-    list_name = hashlib.sha256(orjson.dumps([request.url.path, filters])).digest()
-    after = _decode(secret, list_name, cursor) if cursor else None
-    return PageRequest(limit, after, secret, list_name)
+def page_up_to(most: int, default: int) -> Any:
+    """The dependency behind `Page`, for a list whose items are small enough to be sent by the thousand."""
+
+    async def page(
+        request: Request,
+        limit: int = Query(default, ge=1, le=most, description="Items a page."),
+        cursor: str | None = Query(
+            None, max_length=1_000, description="`next_cursor` of the page before, under the same filters."
+        ),
+    ) -> PageRequest:
+        secret: bytes = request.app.state.runtime.cursor_key
+        filters = sorted(
+            (name, value) for name, value in request.query_params.multi_items() if name not in ("limit", "cursor")
+        )
+        list_name = hashlib.sha256(orjson.dumps([request.url.path, filters])).digest()
+        after = _decode(secret, list_name, cursor) if cursor else None
+        return PageRequest(limit, after, secret, list_name)
+
+    return Depends(page)
 
 
-Page = Annotated[PageRequest, Depends(_page)]
+Page = Annotated[PageRequest, page_up_to(LIMIT, 50)]
 """A list endpoint's parameter: adds `limit` and `cursor` to its query."""

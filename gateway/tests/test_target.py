@@ -83,6 +83,8 @@ def test_a_target_with_two_readings_is_refused(given: bytes) -> None:
         (b"/v1/discovery/runs", "inventory"),
         (b"/v1/boms/organization", "inventory"),
         (b"/v1/compliance-gaps", "inventory"),
+        (b"/v1/graph/diff", "inventory"),
+        (b"/v1/toxic-combinations", "inventory"),
         (b"/v1/risk/portfolio", "risk"),
         (b"/v1/inspections", "detection"),
         (b"/v1/rules/test", "detection"),

@@ -8,6 +8,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from shared.contracts.envelope import Contract, Event
+from shared.contracts.inventory import DataClassification, DeploymentEnvironment
 
 
 class ControlType(StrEnum):
@@ -143,14 +144,23 @@ class PolicyApproved(Event):
     next_review: date | None = None
 
 
+class RiskCeiling(Contract):
+    """Highest residual risk score (0 to 100) that needs no acceptance, for assets of a class in an environment."""
+
+    data_classification: DataClassification
+    deployment_env: DeploymentEnvironment
+    max_residual_score: float
+
+
 class AppetiteChanged(Event):
-    """The organisation's risk appetite changed."""
+    """The organisation's risk appetite changed; `ceilings` are those now in force, empty in events of old."""
 
     TYPE: ClassVar[str] = "ev.governance.appetite.changed.v1"
     SUBJECT: ClassVar[str] = "appetite"
 
     appetite: str = "organization"
     changed_by: str
+    ceilings: tuple[RiskCeiling, ...] = ()
 
 
 class DecisionRecorded(Event):

@@ -13,7 +13,7 @@ from services.governance.store import policies as store
 from services.governance.store.policies import CharterEntry
 from shared import audit, outbox
 from shared.auth import demand_organization
-from shared.contracts.governance import AppetiteChanged
+from shared.contracts.governance import AppetiteChanged, RiskCeiling
 from shared.database import Tx
 from shared.http import check_version
 from shared.tokens import Caller
@@ -74,7 +74,13 @@ async def change_appetite(
     demand_organization(caller, "the risk appetite")
     wanted.check()
     version = await _replace(tx, caller, APPETITE, wanted, (await appetite(tx)).version, expected, at)
-    await outbox.add(tx, AppetiteChanged(version=version, occurred_at=at, changed_by=caller.subject))
+    ceilings = tuple(
+        RiskCeiling(data_classification=classification, deployment_env=environment, max_residual_score=score)
+        for classification, by_environment in wanted.ceilings.items()
+        for environment, score in by_environment.items()
+    )
+    event = AppetiteChanged(version=version, occurred_at=at, changed_by=caller.subject, ceilings=ceilings)
+    await outbox.add(tx, event)
     return InForce(wanted, version, caller.subject, at)
 
 

@@ -1,4 +1,4 @@
-"""/v1/assets: register, find, change, review, quarantine, retire; graph, impact and history of one asset."""
+"""/v1/assets: register, find, change, review, quarantine, retire; history of one asset."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 from fastapi import Depends, Query
-from pydantic import AwareDatetime, BeforeValidator, StringConstraints
-from starlette.responses import JSONResponse, Response
+from pydantic import StringConstraints
+from starlette.responses import Response
 
 from services.inventory.api.models import (
     AssetChange,
     AssetView,
     HistoryEntry,
-    ImpactView,
+    Instant,
     NewAsset,
-    NodeView,
     ReasonIn,
     ReviewIn,
 )
 from services.inventory.application import assets as use_cases
-from services.inventory.domain import graph
 from services.inventory.domain.asset import register
-from services.inventory.domain.graph import Direction
 from services.inventory.store import assets as store
 from services.inventory.store.assets import Known
-from services.inventory.store.graph import neighbourhood
 from services.inventory.store.search import Search, Sort, find, position_of
 from shared.auth import requires
 from shared.contracts.inventory import (
@@ -40,7 +36,6 @@ from shared.contracts.inventory import (
 )
 from shared.contracts.risk import RiskLevel
 from shared.database import Tx
-from shared.errors import Invalid
 from shared.http import IfMatch, reply
 from shared.models import PageOf
 from shared.paging import Page
@@ -48,8 +43,6 @@ from shared.service import router as make_router
 from shared.work import Work
 
 router = make_router("/v1/assets", "assets")
-
-DEPTH_LIMIT = 50
 
 
 def _now() -> datetime:
@@ -83,14 +76,6 @@ async def register_asset(body: NewAsset, work: Work) -> Response:
     )
 
 
-def _iso_instant(value: Any) -> Any:
-    # pydantic would also take seconds since 1970.
-    if isinstance(value, str) and value[4:5] != "-":
-        raise ValueError("an instant is written YYYY-MM-DDThh:mm:ssZ")
-    return value
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_iso_instant, json_schema_input_type=AwareDatetime)]
 Part = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 
 
@@ -114,10 +99,6 @@ async def _search(
     ] = None,
     updated_since: Annotated[Instant | None, Query(description="With its offset from UTC.")] = None,
 ) -> Search:
-    try:
-        since = None if updated_since is None else updated_since.astimezone(UTC)
-    except OverflowError as error:
-        raise Invalid("this instant lies outside the calendar", field="updated_since") from error
     return Search(
         asset_type=asset_type,
         data_classification=data_classification,
@@ -133,7 +114,7 @@ async def _search(
         min_risk_score=min_risk_score,
         name=name,
         q=q,
-        updated_since=since,
+        updated_since=updated_since,
     )
 
 
@@ -209,92 +190,6 @@ async def release_asset(asset_id: UUID, body: ReasonIn, work: Work) -> Response:
 async def retire_asset(asset_id: UUID, body: ReasonIn, work: Work) -> Response:
     """Take an asset out of the estate for good; the same asset may then be registered anew."""
     return await work.run(lambda tx: use_cases.retire_asset(tx, work.caller, asset_id, body.reason, _now()), _shown)
-
-
-Depth = Annotated[int, Query(ge=1, le=DEPTH_LIMIT, description="Steps to go at most.")]
-
-_TREE = {
-    "type": "object",
-    "required": ["id"],
-    "properties": {
-        "id": {"type": "string", "format": "uuid"},
-        "name": {"type": "string"},
-        "type": {"type": "string"},
-        "owner_team": {"type": "string"},
-        "lifecycle": {"type": "string"},
-        "risk_level": {"type": ["string", "null"]},
-        "upstream": {"type": "array", "items": {"type": "object"}},
-        "downstream": {"type": "array", "items": {"type": "object"}},
-        "circular": {"type": "boolean", "description": "Its own ancestor in this tree."},
-        "missing": {"type": "boolean", "description": "No asset has this id."},
-        "restricted": {"type": "boolean", "description": "An asset that you may not see."},
-        "repeated": {"type": "boolean", "description": "Opened elsewhere in this tree, nearer to the root."},
-        "truncated": {"type": "boolean", "description": "More follows, behind the depth or the bound of the walk."},
-    },
-}
-
-
-@router.get(
-    "/{asset_id:uuid}/dependencies",
-    responses={200: {"description": "The tree.", "content": {"application/json": {"schema": _TREE}}}},
-)
-@requires("inventory:read")
-async def read_dependencies(
-    asset_id: UUID,
-    work: Work,
-    direction: Annotated[Direction, Query(description="both gives the root two branches.")] = Direction.BOTH,
-    depth: Depth = 10,
-) -> Response:
-    """What the asset depends on (upstream), and what depends on it (downstream), as a tree."""
-    wanted = [Direction.UPSTREAM, Direction.DOWNSTREAM] if direction is Direction.BOTH else [direction]
-
-    async def walk(tx: Tx) -> dict[str, Any]:
-        await store.get(tx, work.caller, asset_id)
-        shown: dict[str, Any] = {}
-        for way in wanted:
-            shown |= graph.tree(await neighbourhood(tx, work.caller, asset_id, way, depth), way, depth)
-        return shown
-
-    return JSONResponse(await work.read(walk))
-
-
-@router.get("/{asset_id:uuid}/impact", response_model=ImpactView)
-@requires("inventory:read")
-async def read_impact(asset_id: UUID, work: Work, depth: Depth = 20) -> Response:
-    """What would feel it if this asset failed or were compromised."""
-
-    async def walk(tx: Tx) -> graph.Impact:
-        await store.get(tx, work.caller, asset_id)
-        return graph.impact(await neighbourhood(tx, work.caller, asset_id, Direction.DOWNSTREAM, depth))
-
-    found = await work.read(walk)
-    impacted = [
-        NodeView(
-            id=item.node.asset_id,
-            name=item.node.name,
-            type=item.node.asset_type,
-            owner_team=item.node.owner_team,
-            data_classification=item.node.data_classification,
-            deployment_env=item.node.deployment_env,
-            lifecycle=item.node.lifecycle,
-            risk_score=item.node.risk_score,
-            risk_level=RiskLevel(item.node.risk_level) if item.node.risk_level else None,
-            distance=item.distance,
-            path=list(item.path),
-        )
-        for item in found.touched
-    ]
-    return reply(
-        ImpactView(
-            asset_id=asset_id,
-            impacted=impacted,
-            impacted_count=len(impacted),
-            owners=dict(found.owners),
-            missing=list(found.missing),
-            restricted_count=found.restricted,
-            truncated=found.truncated,
-        )
-    )
 
 
 @router.get("/{asset_id:uuid}/history", response_model=PageOf[HistoryEntry])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Strict, StringConstraints
 
 from services.inventory.domain.address import address
 from services.inventory.domain.asset import (
@@ -48,6 +48,27 @@ Prose = Annotated[str, _text(8_000)]
 Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=320, pattern=r"^(?:[^@\s]+@[^@\s]+)?$")]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), Visible]
 Tool = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Visible]
+
+
+def _iso_instant(value: Any) -> Any:
+    # pydantic would also take seconds since 1970.
+    if isinstance(value, str) and value[4:5] != "-":
+        raise ValueError("an instant is written YYYY-MM-DDThh:mm:ssZ")
+    return value
+
+
+def _in_calendar(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this instant lies outside the calendar") from error
+
+
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_iso_instant, json_schema_input_type=AwareDatetime),
+    AfterValidator(_in_calendar),
+]
 
 Flag = Annotated[bool, Strict()]
 Day = Annotated[date, BeforeValidator(_iso_day, json_schema_input_type=date)]
@@ -269,31 +290,3 @@ class HistoryEntry(Out):
     action: str
     detail: dict[str, Any]
     changes: list[ChangeView]
-
-
-class NodeView(Out):
-    """An asset in the graph."""
-
-    id: UUID
-    name: str
-    type: AssetType
-    owner_team: str
-    data_classification: DataClassification
-    deployment_env: DeploymentEnvironment
-    lifecycle: Lifecycle
-    risk_score: float | None
-    risk_level: RiskLevel | None
-    distance: int = Field(description="Steps from the asset asked about.")
-    path: list[UUID] = Field(description="The shortest way there, the asset asked about first.")
-
-
-class ImpactView(Out):
-    """The blast radius: everything that depends on the asset, directly or not, nearest first."""
-
-    asset_id: UUID
-    impacted: list[NodeView]
-    impacted_count: int
-    owners: dict[str, int] = Field(description="Team -> how many of the impacted assets it owns.")
-    missing: list[UUID] = Field(description="Named as dependents, but no asset has the id.")
-    restricted_count: int = Field(description="Directly reached assets that you may not see.")
-    truncated: bool = Field(description="There is more, behind the depth or the bound of the walk.")

@@ -13,7 +13,7 @@ import uuid_utils.compat as uuid_utils
 from services.inventory.domain.asset import Asset
 from services.inventory.domain.graph import Direction, Neighbourhood, Node
 from services.inventory.domain.relations import DOWNSTREAM_ASSETS, UPSTREAM_ASSETS, Edge, KnownEdge, ends
-from services.inventory.store.schema import HOLDS, among, asset_table, dependency_table, risk_table
+from services.inventory.store.schema import among, asset_table, dependency_table, risk_table
 from shared import outbox
 from shared.auth import Caller
 from shared.contracts.inventory import (
@@ -31,7 +31,7 @@ from shared.database import Tx, driver
 
 NODES_LIMIT = 5_000
 EDGES_LIMIT = 50_000
-"""Most that one walk reads; beyond, the answer says that it is cut."""
+"""Most that one tree shows; beyond, it says that it is cut. A blast radius goes further: store/walk.py."""
 
 _edge = dependency_table.c
 _asset = asset_table.c
@@ -146,15 +146,20 @@ def _of_record(asset: Asset) -> set[tuple[UUID, UUID, str]]:
     }
 
 
-async def neighbourhood(tx: Tx, caller: Caller, root: UUID, direction: Direction, depth: int) -> Neighbourhood:
+async def neighbourhood(
+    tx: Tx, caller: Caller, root: UUID, direction: Direction, depth: int, as_of: datetime | None = None
+) -> Neighbourhood:
     """What lies up to `depth` steps from `root`, and the edges one step further, so that it shows where more follows.
+
+    With `as_of`, the edges that held then between assets that were registered then; what is told of an asset is always
+    what is known of it now.
 
     One query a level rather than one recursive query: each asset's edges are read once however many ways lead to it,
     where a recursion that carries its depth reads them once a depth, and a wall (an asset of another team) stops the
     walk at once.
     """
     graph = Neighbourhood(root)
-    await _read_nodes(tx, caller, graph, [root])
+    await read_nodes(tx, caller, graph, [root], as_of)
     seen = {root}
     frontier = [root]
     edges = 0
@@ -162,31 +167,48 @@ async def neighbourhood(tx: Tx, caller: Caller, root: UUID, direction: Direction
         opened = [asset_id for asset_id in frontier if asset_id in graph.nodes]
         if not opened or edges > EDGES_LIMIT:
             break
-        following = await _edges(tx, opened, direction, EDGES_LIMIT + 1)
+        following = await _edges(tx, opened, direction, EDGES_LIMIT + 1, as_of)
         edges += len(following)
         graph.neighbours.update((asset_id, []) for asset_id in opened)
-        for here, there in following:
+        for here, there, relations in following:
             graph.neighbours[here].append(there)
-        frontier = [asset_id for asset_id in dict.fromkeys(there for _, there in following) if asset_id not in seen]
+            graph.relations[here, there] = tuple(Relation(relation) for relation in relations)
+        frontier = [asset_id for asset_id in dict.fromkeys(there for _, there, _ in following) if asset_id not in seen]
         seen.update(frontier)
         room = 0 if level == depth else max(0, NODES_LIMIT - len(seen))
         graph.unread.update(frontier[room:])
         frontier = frontier[:room]
-        await _read_nodes(tx, caller, graph, frontier)
+        await read_nodes(tx, caller, graph, frontier, as_of)
     return graph
 
 
-async def _edges(tx: Tx, from_ids: list[UUID], direction: Direction, limit: int) -> list[tuple[UUID, UUID]]:
+def held(as_of: datetime | None) -> sa.ColumnElement[bool]:
+    """The condition on an edge that it holds, or held at that time."""
+    if as_of is None:
+        return _edge.valid_to.is_(None)
+    # Written as two cases, each of which has its own partial indexes.
+    return sa.and_(
+        _edge.valid_from <= as_of,
+        sa.or_(_edge.valid_to.is_(None), sa.and_(_edge.valid_to.is_not(None), _edge.valid_to > as_of)),
+    )
+
+
+async def _edges(
+    tx: Tx, from_ids: list[UUID], direction: Direction, limit: int, as_of: datetime | None
+) -> list[tuple[UUID, UUID, list[str]]]:
     here, there = (
         (_edge.downstream_id, _edge.upstream_id)
         if direction is Direction.UPSTREAM
         else (_edge.upstream_id, _edge.downstream_id)
     )
-    stmt = sa.select(here, there).where(among(here, from_ids), HOLDS).distinct().order_by(here, there).limit(limit)
-    return [(row[0], row[1]) for row in await tx.execute(stmt)]
+    relations = sa.func.array_agg(sa.distinct(_edge.relation))
+    stmt = sa.select(here, there, relations).where(among(here, from_ids), held(as_of)).group_by(here, there)
+    return [(row[0], row[1], row[2]) for row in await tx.execute(stmt.order_by(here, there).limit(limit))]
 
 
-async def _read_nodes(tx: Tx, caller: Caller, graph: Neighbourhood, asset_ids: list[UUID]) -> None:
+async def read_nodes(
+    tx: Tx, caller: Caller, graph: Neighbourhood, asset_ids: list[UUID], as_of: datetime | None
+) -> None:
     if not asset_ids:
         return
     stmt = sa.select(
@@ -200,6 +222,8 @@ async def _read_nodes(tx: Tx, caller: Caller, graph: Neighbourhood, asset_ids: l
         risk_table.c.risk_score,
         risk_table.c.risk_level,
     ).select_from(asset_table.outerjoin(risk_table, risk_table.c.asset_id == _asset.asset_id))
+    if as_of is not None:
+        stmt = stmt.where(_asset.registered_date <= as_of)
     for row in await tx.execute(stmt.where(among(_asset.asset_id, asset_ids))):
         if not caller.sees(row.owner_team):
             graph.restricted.add(row.asset_id)

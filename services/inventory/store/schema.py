@@ -75,7 +75,12 @@ def scope_includes(scope: RegulatoryScope) -> sa.TextClause:
     return sa.text(f"regulatory_scope @> '{{{scope.value}}}'::text[]")
 
 
-_HIGH = ", ".join(f"'{classification.value}'" for classification in HIGH_SENSITIVITY)
+SENSITIVE_CLASSES = ", ".join(f"'{classification.value}'" for classification in HIGH_SENSITIVITY)
+UNPROVEN_MODEL = (
+    "asset_type IN ('foundation_model', 'fine_tuned_model', 'embedding_model') AND deployment_env = 'production' "
+    "AND model_provider IS NULL AND source_url IS NULL AND integrity = '[]'::jsonb"
+)
+"""A production model of which nobody said where it comes from."""
 
 GAP_CONDITIONS: dict[Gap, sa.TextClause] = {
     Gap.NO_SECURITY_REVIEW: sa.text("last_security_review IS NULL"),
@@ -85,7 +90,9 @@ GAP_CONDITIONS: dict[Gap, sa.TextClause] = {
         "data_classification = 'internal' AND regulatory_scope <> '{}'::text[] AND regulatory_scope <> '{none}'::text[]"
     ),
     Gap.NO_OWNER: sa.text("owner_team = ''"),
-    Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY: sa.text(f"network_exposure = 'public' AND data_classification IN ({_HIGH})"),
+    Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY: sa.text(
+        f"network_exposure = 'public' AND data_classification IN ({SENSITIVE_CLASSES})"
+    ),
 }
 """domain.gaps.gaps_of, set-wise; all of them hold for living assets only."""
 
@@ -120,6 +127,21 @@ sa.Index(
 )
 for _gap in (Gap.MISSING_SBOM, Gap.UNCLASSIFIED_DATA, Gap.PUBLIC_EXPOSURE_HIGH_SENSITIVITY):
     sa.Index(f"asset_gap_{_gap.value}", _asset.asset_id, postgresql_where=GAP_CONDITIONS[_gap])
+
+sa.Index(
+    "asset_public",
+    _asset.asset_id,
+    postgresql_include=["asset_type"],
+    postgresql_where=sa.text("network_exposure = 'public' AND lifecycle = 'active'"),
+)
+sa.Index("asset_unproven_model", _asset.asset_id, postgresql_where=sa.text(UNPROVEN_MODEL))
+sa.Index("asset_by_registered", _asset.registered_date, _asset.asset_id)
+sa.Index(
+    "asset_by_retired",
+    _asset.last_updated,
+    _asset.asset_id,
+    postgresql_where=sa.text("lifecycle = 'retired'"),
+)
 
 risk_table = sa.Table(
     "asset_risk",
@@ -166,6 +188,62 @@ sa.Index("dependency_closed_by_upstream", _edge.upstream_id, postgresql_where=CL
 sa.Index("dependency_closed_by_downstream", _edge.downstream_id, postgresql_where=CLOSED)
 sa.Index("dependency_opened", _edge.valid_from, _edge.edge_id)
 sa.Index("dependency_closed", _edge.valid_to, _edge.edge_id, postgresql_where=CLOSED)
+
+sa.Index(
+    "dependency_exposing",
+    _edge.upstream_id,
+    postgresql_where=sa.text("relation = 'exposes_credential' AND valid_to IS NULL"),
+)
+
+control_table = sa.Table(
+    "control_copy",
+    metadata,
+    sa.Column("deployment_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("asset_id", sa.Uuid, nullable=False),
+    sa.Column("control_id", sa.Text, nullable=False),
+    sa.Column("control_type", sa.Text),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("operational", sa.Boolean, nullable=False),
+    sa.Column("evidence_valid_until", sa.Date),
+    sa.Column("removed", sa.Boolean, nullable=False),
+    sa.Index("control_copy_by_asset", "asset_id"),
+)
+acceptance_table = sa.Table(
+    "acceptance_copy",
+    metadata,
+    sa.Column("acceptance_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("asset_id", sa.Uuid, nullable=False),
+    sa.Column("in_force", sa.Boolean, nullable=False),
+    sa.Column("expires_at", _INSTANT, nullable=False),
+    sa.Index("acceptance_copy_by_asset", "asset_id"),
+)
+incident_table = sa.Table(
+    "incident_copy",
+    metadata,
+    sa.Column("incident_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("category", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("affected_assets", ARRAY(sa.Uuid), nullable=False),
+)
+sa.Index(
+    "incident_copy_unresolved",
+    incident_table.c.affected_assets,
+    postgresql_using="gin",
+    postgresql_where=sa.text("status NOT IN ('resolved', 'closed')"),
+)
+appetite_table = sa.Table(
+    "appetite_copy",
+    metadata,
+    sa.Column("appetite", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("ceilings", JSONB, nullable=False, comment="class -> environment -> highest residual score"),
+)
+PROJECTIONS = (control_table, acceptance_table, incident_table, appetite_table)
+"""What governance and incidents say, as far as a deployment check needs it; rebuilt by replay."""
 
 change_table = sa.Table(
     "asset_change",

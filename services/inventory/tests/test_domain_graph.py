@@ -9,12 +9,13 @@ from uuid import UUID, uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inventory.domain.graph import Direction, Neighbourhood, Node, impact, tree
+from services.inventory.domain.graph import Direction, Impact, Neighbourhood, Node, id_text, tree
 from shared.contracts.inventory import (
     AssetType,
     DataClassification,
     DeploymentEnvironment,
     Lifecycle,
+    Relation,
 )
 
 SPACE = UUID(int=7)
@@ -61,6 +62,15 @@ def shape(entry: dict[str, Any], names: dict[str, str]) -> Any:
     )
     below = [shape(child, names) for child in entry.get("upstream", [])]
     return (names[entry["id"]] + marks, *below)
+
+
+def reached(graph: Neighbourhood) -> set[UUID]:
+    found, waiting = {graph.root}, [graph.root]
+    while waiting:
+        new = set(graph.neighbours.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found
 
 
 NAMES = {str(an_id(letter)): letter for letter in "abcdefgh"}
@@ -121,29 +131,60 @@ def test_downstream_has_the_same_shape_under_its_own_name() -> None:
     assert entry["downstream"][0]["name"] == "b"
 
 
-def test_impact_reaches_everything_once_by_the_shortest_way() -> None:
-    found = impact(a_graph(["ab", "bc", "ac", "cd", "da", "de"], missing="e"))
-    assert [(item.node.name, item.distance) for item in found.touched] == [
-        ("b", 1),
-        ("c", 1),
-        ("d", 2),
-    ]
-    assert found.touched[-1].path == (an_id("a"), an_id("c"), an_id("d"))
-    assert found.owners == {"team-b": 1, "team-c": 1, "team-d": 1}
-    assert found.missing == (an_id("e"),)
+def an_impact(*levels: str, **came_from: str) -> Impact:
+    """An impact of "a" whose levels are the letters of each text, each letter reached from the one named."""
+    found = Impact(an_id("a"))
+    for letters in levels:
+        found.levels.append(sorted(an_id(letter).bytes for letter in letters))
+    found.came_from = {an_id(name).bytes: (an_id(before).bytes, "uses_model") for name, before in came_from.items()}
+    return found
+
+
+def test_impact_is_paged_nearest_first_with_the_path_of_each() -> None:
+    found = an_impact("bc", "d", "", "ef", b="a", c="a", d="c", e="d", f="d")
+    whole = found.page(None, 10)
+    assert [item.distance for item in whole] == [1, 1, 2, 3, 3]
+    paths = {item.asset_id: item.path for item in whole}
+    assert paths[an_id("e").bytes] == tuple(str(an_id(name)) for name in "acde")
+    assert (found.count, {item.relation for item in whole}) == (5, {"uses_model"})
+
+
+@given(st.lists(st.sets(st.uuids(), max_size=6), max_size=5), st.integers(1, 7))
+def test_the_pages_of_an_impact_are_the_whole(levels: list[set[UUID]], size: int) -> None:
+    found = Impact(an_id("a"))
+    for level in levels:
+        fresh = {asset_id.bytes for asset_id in level} - set(found.came_from)
+        before = found.levels[-1][0] if found.levels and found.levels[-1] else found.root.bytes
+        if not fresh or (before not in found.came_from and before != found.root.bytes):
+            continue
+        found.levels.append(sorted(fresh))
+        found.came_from.update((asset_id, (before, "trained_on")) for asset_id in fresh)
+    whole = found.page(None, 1_000)
+    pages = []
+    after = None
+    while page := found.page(after, size):
+        pages += page
+        after = (page[-1].distance, UUID(bytes=page[-1].asset_id))
+    assert pages == whole
+
+
+@given(st.uuids())
+def test_an_id_is_written_as_everywhere(asset_id: UUID) -> None:
+    assert id_text(asset_id.bytes) == str(asset_id)
+
+
+def test_an_entry_says_what_binds_it_unless_that_is_plain_dependency() -> None:
+    graph = a_graph(["ab", "ac"])
+    graph.relations[an_id("a"), an_id("b")] = (Relation.TRAINED_ON, Relation.DEPENDS_ON)
+    graph.relations[an_id("a"), an_id("c")] = (Relation.DEPENDS_ON,)
+    entries = {entry["name"]: entry.get("relations") for entry in tree(graph, Direction.UPSTREAM, 10)["upstream"]}
+    assert entries == {"b": ["trained_on", "depends_on"], "c": None}
 
 
 def test_what_lies_behind_the_bound_is_not_called_missing() -> None:
     graph = a_graph(["ab", "bc"], missing="c")
     graph.unread = {an_id("c")}
     assert upstream(graph) == ("a", ("b", ("c!truncated",)))
-    found = impact(graph)
-    assert (len(found.touched), found.missing, found.truncated) == (1, (), True)
-
-
-def test_impact_counts_what_it_may_not_show() -> None:
-    found = impact(a_graph(["ab", "bc"], restricted="b"))
-    assert (found.touched, found.restricted) == ((), 1)
 
 
 @given(
@@ -166,6 +207,6 @@ def test_any_graph_is_walked_to_an_end_and_opens_each_node_once(
             collect(child)
 
     collect(tree(graph, Direction.UPSTREAM, 50))
-    reachable = {str(item.node.asset_id) for item in impact(graph).touched} | {str(graph.root)}
+    reachable = {str(asset_id) for asset_id in reached(graph)}
     assert len(opened) == len(set(opened))
     assert set(opened) == {item for item in reachable if graph.neighbours[UUID(item)]}

@@ -47,10 +47,72 @@ _DEPENDENCY = (
     "COMMENT ON COLUMN dependency.valid_to IS 'null while it holds'",
 )
 
+_COMBINATIONS = (
+    (
+        "CREATE INDEX asset_public ON asset (asset_id) INCLUDE (asset_type) "
+        "WHERE network_exposure = 'public' AND lifecycle = 'active'"
+    ),
+    (
+        "CREATE INDEX asset_unproven_model ON asset (asset_id) "
+        "WHERE asset_type IN ('foundation_model', 'fine_tuned_model', 'embedding_model') "
+        "AND deployment_env = 'production' AND model_provider IS NULL AND source_url IS NULL "
+        "AND integrity = '[]'::jsonb"
+    ),
+    "CREATE INDEX asset_by_registered ON asset (registered_date, asset_id)",
+    "CREATE INDEX asset_by_retired ON asset (last_updated, asset_id) WHERE lifecycle = 'retired'",
+    (
+        "CREATE INDEX dependency_exposing ON dependency (upstream_id) "
+        "WHERE relation = 'exposes_credential' AND valid_to IS NULL"
+    ),
+)
+
+_PROJECTIONS = (
+    """
+    CREATE TABLE control_copy (
+        deployment_id uuid PRIMARY KEY,
+        version bigint NOT NULL,
+        asset_id uuid NOT NULL,
+        control_id text NOT NULL,
+        control_type text,
+        status text NOT NULL,
+        operational boolean NOT NULL,
+        evidence_valid_until date,
+        removed boolean NOT NULL
+    )
+    """,
+    "CREATE INDEX control_copy_by_asset ON control_copy (asset_id)",
+    """
+    CREATE TABLE acceptance_copy (
+        acceptance_id uuid PRIMARY KEY,
+        version bigint NOT NULL,
+        asset_id uuid NOT NULL,
+        in_force boolean NOT NULL,
+        expires_at timestamptz NOT NULL
+    )
+    """,
+    "CREATE INDEX acceptance_copy_by_asset ON acceptance_copy (asset_id)",
+    """
+    CREATE TABLE incident_copy (
+        incident_id uuid PRIMARY KEY,
+        version bigint NOT NULL,
+        category text NOT NULL,
+        severity text NOT NULL,
+        status text NOT NULL,
+        affected_assets uuid[] NOT NULL
+    )
+    """,
+    (
+        "CREATE INDEX incident_copy_unresolved ON incident_copy USING gin (affected_assets) "
+        "WHERE status NOT IN ('resolved', 'closed')"
+    ),
+    "CREATE TABLE appetite_copy (appetite text PRIMARY KEY, version bigint NOT NULL, ceilings jsonb NOT NULL)",
+    "COMMENT ON COLUMN appetite_copy.ceilings IS 'class -> environment -> highest residual score'",
+)
+
 
 def upgrade() -> None:
     """What this release needs."""
-    for statement in _DEPENDENCY:
+    for statement in (*_DEPENDENCY, *_COMBINATIONS, *_PROJECTIONS):
         op.execute(statement)
 
 
