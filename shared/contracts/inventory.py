@@ -64,6 +64,22 @@ class Lifecycle(StrEnum):
     RETIRED = "retired"
 
 
+class Relation(StrEnum):
+    """What one asset is to another, read as subject, relation, object."""
+
+    DEPENDS_ON = "depends_on"
+    USES_MODEL = "uses_model"
+    FINE_TUNED_FROM = "fine_tuned_from"
+    TRAINED_ON = "trained_on"
+    EMBEDS_INTO = "embeds_into"
+    RETRIEVES_FROM = "retrieves_from"
+    CALLS_TOOL = "calls_tool"
+    EXPOSES_CREDENTIAL = "exposes_credential"
+    GUARDED_BY = "guarded_by"
+    SERVED_BY = "served_by"
+    DEPLOYED_IN = "deployed_in"
+
+
 class AssetSnapshot(Contract):
     """An asset as it stands after a change. `version` grows by one a change; projections do not touch it."""
 
@@ -165,3 +181,53 @@ ASSET_EVENTS: tuple[type[AssetEvent], ...] = (
     AssetReleased,
     AssetRetired,
 )
+
+
+class ComponentChange(Contract):
+    """One component of a bill of materials that came, went or changed; `fields` names what differs."""
+
+    key: str
+    name: str
+    component_type: str
+    fields: tuple[str, ...] = ()
+
+
+class BomChanged(Event):
+    """An asset's bill of materials changed: another was supplied, or what the made one is written from changed.
+
+    `version` counts the asset's kept bills. Of each list at most the first 200 are carried; `counts` has all.
+    """
+
+    TYPE: ClassVar[str] = "ev.inventory.bom.changed.v1"
+    SUBJECT: ClassVar[str] = "asset_id"
+
+    asset_id: UUID
+    owner_team: str = ""
+    origin: str
+    added: tuple[ComponentChange, ...] = ()
+    removed: tuple[ComponentChange, ...] = ()
+    changed: tuple[ComponentChange, ...] = ()
+    counts: tuple[int, int, int] = (0, 0, 0)
+
+
+class ArtifactDenied(Event):
+    """An asset holds an artifact whose digest is denied, or descends from one that does. Once an asset and denial.
+
+    `version` is that of the denial. `path` runs from the holder to the asset, both included; of a very long one the
+    middle is left out. `place` is the file or component that has the digest.
+    """
+
+    TYPE: ClassVar[str] = "ev.inventory.artifact.denied.v1"
+    SUBJECT: ClassVar[str] = "asset_id"
+
+    asset_id: UUID
+    asset_name: str
+    asset_type: AssetType
+    owner_team: str = ""
+    algorithm: str
+    digest: str
+    reason: str
+    reference: str = ""
+    holder_id: UUID
+    place: str = ""
+    path: tuple[UUID, ...] = ()
