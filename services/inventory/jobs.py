@@ -1,4 +1,4 @@
-"""Side effects that are owed: discovery runs."""
+"""Side effects that are owed: discovery runs, and telling of whom a denied digest reaches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from services.inventory.application import artifacts
 from services.inventory.application.discovery import TASK, finish_run, take_in
 from services.inventory.connectors import discover
 from services.inventory.domain.discovery import Findings, RunStatus
+from services.inventory.store import artifacts as artifact_store
 from services.inventory.store import discovery as store
 from services.inventory.store.discovery import Run
 from shared.auth import Caller
@@ -61,3 +63,23 @@ async def run_discovery(task: Task, runtime: Runtime) -> dict[str, Any] | None:
     async with runtime.db.begin() as tx:
         run = await finish_run(tx, run, findings, datetime.now(UTC))
     return {"status": run.status.value}
+
+
+# A transaction takes some 20 ms for 200 assets; the limit is far above what a million would take.
+@tasks.on(artifacts.FOLLOW, workers=1, limit_seconds=3_600)
+async def follow_denied_digest(task: Task, runtime: Runtime) -> dict[str, Any] | None:
+    """Announce every asset that a denial reaches and that was not announced yet, some at a time."""
+    more = True
+    while more:
+        at = datetime.now(UTC)
+        async with runtime.db.begin() as tx:
+            denial = await artifact_store.get(tx, task.payload["algorithm"], task.payload["digest"])
+            if denial is None or not denial.denies(at):
+                return {"outcome": "no longer denied"}
+            more = await artifacts.follow(tx, denial, at)
+    return None
+
+
+async def end_expired_digests(runtime: Runtime) -> None:
+    async with runtime.db.begin() as tx:
+        await artifacts.end_expired(tx, datetime.now(UTC))

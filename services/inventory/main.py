@@ -8,7 +8,7 @@ from services.inventory import api, events, jobs
 from services.inventory.settings import InventorySettings
 from services.inventory.store.schema import metadata
 from shared.commands import command_line
-from shared.service import Service
+from shared.service import Periodic, Service
 
 SERVICE = Service(
     name="inventory",
@@ -19,5 +19,6 @@ SERVICE = Service(
     routers=api.routers,
     consumers=events.consumers,
     tasks=jobs.tasks,
+    periodic=[Periodic("take expired digests off the list", 5.0, jobs.end_expired_digests)],
 )
 app = command_line(SERVICE, InventorySettings)

@@ -195,7 +195,7 @@ class ComponentChange(Contract):
 class BomChanged(Event):
     """An asset's bill of materials changed: another was supplied, or what the made one is written from changed.
 
-    `version` counts the asset's kept bills. Of each list at most the first 200 are carried; `counts` has all.
+    `version` counts the asset's kept bills. Of each list at most the first 200 are carried; the counts are of all.
     """
 
     TYPE: ClassVar[str] = "ev.inventory.bom.changed.v1"
@@ -207,7 +207,9 @@ class BomChanged(Event):
     added: tuple[ComponentChange, ...] = ()
     removed: tuple[ComponentChange, ...] = ()
     changed: tuple[ComponentChange, ...] = ()
-    counts: tuple[int, int, int] = (0, 0, 0)
+    added_count: int = 0
+    removed_count: int = 0
+    changed_count: int = 0
 
 
 class ArtifactDenied(Event):

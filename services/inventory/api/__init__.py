@@ -1,5 +1,5 @@
 """HTTP in, HTTP out."""
 
-from services.inventory.api import assets, boms, discovery, gaps, imports
+from services.inventory.api import artifacts, assets, boms, discovery, gaps, imports
 
-routers = (imports.router, assets.router, gaps.router, boms.router, discovery.router)
+routers = (imports.router, assets.router, gaps.router, boms.router, discovery.router, artifacts.router)

@@ -1,4 +1,4 @@
-"""Model cards, kept bills of materials and their scores; digests denied and allowed, who holds them, and what follows."""
+"""Model cards, kept bills of materials and their scores; digests denied and allowed, who holds them, whom it hurts."""
 
 from alembic import op
 
@@ -119,8 +119,8 @@ _TABLES = (
 # Which digests an asset has, and which assets depend on which, is written in several ways: one at a time in a single
 # statement, by COPY, by a change. Here it cannot be forgotten in one of them. Who writes such a row holds the lock for
 # reading, who follows a denied digest holds it alone: neither can miss what the other has not committed yet. A task is
-# inserted only where there is one: the trigger behind it wakes workers also for an empty statement.
-_LOCK = 0x6469676573740001  # store/artifacts.py takes the same
+# inserted only where there is one: the trigger behind it wakes workers also for an empty statement. store/artifacts.py
+# takes the lock of the same number.
 _FUNCTIONS = (
     """
     CREATE FUNCTION digests_of(asset_id uuid, integrity jsonb) RETURNS void LANGUAGE sql AS $$
@@ -147,11 +147,11 @@ _FUNCTIONS = (
     END
     $$
     """,
-    f"""
+    """
     CREATE FUNCTION digest_held() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF NOT EXISTS (SELECT FROM added) THEN RETURN NULL; END IF;
-        PERFORM pg_advisory_xact_lock_shared({_LOCK});
+        PERFORM pg_advisory_xact_lock_shared(7235427961773752321);
         IF EXISTS (
             SELECT FROM added JOIN artifact_digest entry USING (algorithm, digest) WHERE entry.verdict = 'denied'
         ) THEN
@@ -167,11 +167,11 @@ _FUNCTIONS = (
     END
     $$
     """,
-    f"""
+    """
     CREATE FUNCTION dependency_added() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF NOT EXISTS (SELECT FROM added) THEN RETURN NULL; END IF;
-        PERFORM pg_advisory_xact_lock_shared({_LOCK});
+        PERFORM pg_advisory_xact_lock_shared(7235427961773752321);
         IF NOT EXISTS (SELECT FROM artifact_hit WHERE asset_id IN (SELECT upstream_id FROM added)) THEN
             RETURN NULL;
         END IF;
