@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from services.inventory.application import artifacts
+from services.inventory.application import artifacts, scores
 from services.inventory.application.discovery import TASK, finish_run, take_in
 from services.inventory.connectors import discover
 from services.inventory.domain.discovery import Findings, RunStatus
@@ -83,3 +83,12 @@ async def follow_denied_digest(task: Task, runtime: Runtime) -> dict[str, Any] |
 async def end_expired_digests(runtime: Runtime) -> None:
     async with runtime.db.begin() as tx:
         await artifacts.end_expired(tx, datetime.now(UTC))
+
+
+_JUDGED_AT_A_TIME = 250
+
+
+async def judge_boms(runtime: Runtime) -> None:
+    """Some at a time, so that an import of a million is not slowed down by what nobody waits for."""
+    async with runtime.db.begin() as tx:
+        await scores.judge_some(tx, _JUDGED_AT_A_TIME)

@@ -19,6 +19,9 @@ SERVICE = Service(
     routers=api.routers,
     consumers=events.consumers,
     tasks=jobs.tasks,
-    periodic=[Periodic("take expired digests off the list", 5.0, jobs.end_expired_digests)],
+    periodic=[
+        Periodic("take expired digests off the list", 5.0, jobs.end_expired_digests),
+        Periodic("judge bills of materials", 1.0, jobs.judge_boms),
+    ],
 )
 app = command_line(SERVICE, InventorySettings)

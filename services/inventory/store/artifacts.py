@@ -86,8 +86,8 @@ _DEPENDENTS = """
 """
 _PUT_BILL = """
     INSERT INTO asset_digest (asset_id, origin, algorithm, digest, place)
-    SELECT $1, 'bom', algorithm, digest, min(place)
-    FROM unnest($2::text[], $3::text[], $4::text[]) AS listed (algorithm, digest, place)
+    SELECT $1, $2, algorithm, digest, min(place)
+    FROM unnest($3::text[], $4::text[], $5::text[]) AS listed (algorithm, digest, place)
     GROUP BY algorithm, digest
 """
 _FOLLOWED = """
@@ -249,12 +249,14 @@ async def hidden(tx: Tx, caller: Caller, asset_ids: Sequence[UUID]) -> set[UUID]
     return set(asset_ids) - set((await tx.execute(query)).scalars())
 
 
-async def put_bill(tx: Tx, asset_id: UUID, digests: Sequence[tuple[str, str, str]]) -> None:
-    """Let the asset have what its supplied bill of materials lists, (algorithm, digest, component), and nothing of an
-    earlier one."""
-    await tx.execute(asset_digest_table.delete().filter_by(asset_id=asset_id, origin="bom"))
+async def put_bill(tx: Tx, asset_id: UUID, origin: str, digests: Sequence[tuple[str, str, str]]) -> None:
+    """Let the asset have what a supplied bill of materials lists for it, (algorithm, digest, component), and nothing of
+    what the same bill listed before."""
+    await tx.execute(asset_digest_table.delete().filter_by(asset_id=asset_id, origin=origin))
     if digests:
-        await (await driver(tx)).execute(_PUT_BILL, asset_id, *(list(column) for column in zip(*digests, strict=True)))
+        await (await driver(tx)).execute(
+            _PUT_BILL, asset_id, origin, *(list(column) for column in zip(*digests, strict=True))
+        )
 
 
 # -- the allow-list --------------------------------------------------------------------------------------------------

@@ -215,6 +215,7 @@ bom_score_table = sa.Table(
     sa.Column("missing", ARRAY(sa.Text), nullable=False, comment="fields, the most rewarding first"),
     sa.Column("scored_at", _INSTANT, nullable=False, comment="last_updated of the asset that was scored"),
     sa.Index("bom_score_lowest", "score", "asset_id"),
+    sa.Index("bom_score_newest", "scored_at"),
     sa.Index("bom_score_of_team", "owner_team", "score", "asset_id"),
 )
 
@@ -237,7 +238,9 @@ asset_digest_table = sa.Table(
     "asset_digest",
     metadata,
     sa.Column("asset_id", sa.Uuid, primary_key=True),
-    sa.Column("origin", sa.Text, primary_key=True, comment="asset: its integrity; bom: its supplied bill"),
+    sa.Column(
+        "origin", sa.Text, primary_key=True, comment="asset: its integrity; bom: its supplied bill; bom:...: another's"
+    ),
     sa.Column("algorithm", sa.Text, primary_key=True),
     sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("place", sa.Text, nullable=False, comment="the file or component"),

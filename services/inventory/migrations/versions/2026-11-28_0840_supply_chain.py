@@ -58,6 +58,7 @@ _TABLES = (
     "COMMENT ON COLUMN bom_score.missing IS 'fields, the most rewarding first'",
     "COMMENT ON COLUMN bom_score.scored_at IS 'last_updated of the asset that was scored'",
     "CREATE INDEX bom_score_lowest ON bom_score (score, asset_id)",
+    "CREATE INDEX bom_score_newest ON bom_score (scored_at)",
     "CREATE INDEX bom_score_of_team ON bom_score (owner_team, score, asset_id)",
     """
     CREATE TABLE artifact_digest (
@@ -84,7 +85,7 @@ _TABLES = (
         PRIMARY KEY (asset_id, origin, algorithm, digest)
     )
     """,
-    "COMMENT ON COLUMN asset_digest.origin IS 'asset: its integrity; bom: its supplied bill'",
+    "COMMENT ON COLUMN asset_digest.origin IS 'asset: its integrity; bom: its supplied bill; bom:...: another''s'",
     "COMMENT ON COLUMN asset_digest.place IS 'the file or component'",
     "CREATE INDEX asset_digest_by_digest ON asset_digest (digest, algorithm, asset_id)",
     """
