@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 
-BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
+BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream", "inventory_bom")
 DETECTION = ("detection_quality", "detection_peers", "detection_speed")
 
 

@@ -17,7 +17,8 @@ from shared.database import Tx
 
 FOLLOW = "artifact.follow"
 AT_ONCE = 200
-"""Assets whose alerts go out in the transaction that denies; the rest is a task's, as many at a time."""
+"""Assets whose alerts go out in the transaction that denies; the rest is a task's."""
+A_TRANSACTION = 1_000
 
 
 async def list_digest(tx: Tx, caller: Caller, entry: Entry) -> tuple[Entry, bool]:
@@ -41,7 +42,7 @@ async def list_digest(tx: Tx, caller: Caller, entry: Entry) -> tuple[Entry, bool
             await store.forget_hits(tx, [(entry.algorithm, entry.digest)])
     kept = await store.get(tx, entry.algorithm, entry.digest)
     assert kept is not None
-    if kept.verdict is Verdict.DENIED and await follow(tx, kept, kept.updated_at):
+    if kept.verdict is Verdict.DENIED and await follow(tx, kept, kept.updated_at, AT_ONCE):
         await _owe(tx, kept.algorithm, kept.digest)
     return kept, standing is None
 
@@ -90,10 +91,10 @@ async def end_expired(tx: Tx, at: datetime) -> None:
     await store.forget_hits(tx, await store.remove_expired(tx, at, 500))
 
 
-async def follow(tx: Tx, denial: Entry, at: datetime) -> bool:
+async def follow(tx: Tx, denial: Entry, at: datetime, limit: int) -> bool:
     """Announce the next assets that a denial reaches; True when there may be more. Holds the store's lock."""
     await store.lock(tx)
-    reached, more = await store.follow(tx, denial, at, AT_ONCE)
+    reached, more = await store.follow(tx, denial, at, limit)
     await _announce(tx, denial, reached)
     return more
 
