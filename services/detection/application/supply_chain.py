@@ -29,8 +29,8 @@ async def raise_for_denied(tx: Tx, batch: Sequence[Received[ArtifactDenied]]) ->
 def _sighting(received: Received[ArtifactDenied]) -> Sighting:
     event = received.event
     holds = event.asset_id == event.holder_id
-    steps = len(event.path) - 1
-    where = f"{event.place} has" if holds else f"{steps} steps from {event.holder_id}, whose {event.place} has"
+    # Whose it is, a team that only depends on it need not be allowed to know.
+    where = f"{event.place} has" if holds else f"What it depends on, {len(event.path) - 1} steps up, has"
     shown = f"{where} the denied {event.algorithm} {event.digest[:16]}...: {event.reason}"
     finding = Finding(
         rule_id=RULE_ID,

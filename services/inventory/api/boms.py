@@ -18,6 +18,7 @@ from services.inventory.api.estate import DOCUMENT, MEDIA_TYPE, SpecVersion
 from services.inventory.api.models import Label, NewAsset
 from services.inventory.application.boms import Imported, Outcome, import_bom, store_bom
 from services.inventory.domain import bom
+from services.inventory.domain.bom import spdx
 from services.inventory.domain.bom.completeness import Completeness, completeness
 from services.inventory.domain.bom.reading import Part
 from services.inventory.domain.graph import Direction
@@ -40,7 +41,6 @@ from shared.work import UnitOfWork, Work
 router = make_router("/v1", "bills of materials")
 
 BOM_LIMIT_BYTES = 8_388_608
-ASSETS_LIMIT = 2_000
 _DEPTH = 20
 _REQUEST = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": bom.OUTER_SCHEMA}}}}
 
@@ -73,17 +73,24 @@ async def read_bom(
     origin: Annotated[
         Literal["supplied", "made"] | None, Query(description="The supplied one where there is, when left out.")
     ] = None,
+    format: Annotated[Literal["cyclonedx", "spdx3"], Query()] = "cyclonedx",
     signed: Annotated[
         bool, Query(description="With a detached JWS over the body in the header X-JWS-Signature.")
     ] = False,
 ) -> Response:
     """The asset's bill of materials: the one that was supplied, else one made from what the inventory knows.
 
-    With a `spec_version` that the supplied one has not, the made one. The keys for signatures are at /v1/boms/keys.
+    With a `spec_version` that the supplied one has not the made one, with `format=spdx3` that in SPDX 3.0.1 with its AI
+    and Dataset profiles. The keys for signatures are at /v1/boms/keys.
     """
+
+    if format == "spdx3" and (origin == "supplied" or spec_version is not None):
+        raise Invalid("an SPDX document is one that we make, of SPDX 3.0.1", field="format")
 
     async def read(tx: Tx) -> bytes:
         item = await assets_store.get(tx, work.caller, asset_id)
+        if format == "spdx3":
+            return orjson.dumps(await _made(tx, work, item, None))
         stored = None if origin == "made" else await store.get(tx, asset_id)
         if stored is not None and spec_version in (None, stored.spec_version):
             return stored.document
@@ -95,18 +102,20 @@ async def read_bom(
     headers = {}
     if signed:
         headers["X-JWS-Signature"] = signing.sign(content, work.runtime.settings.bom_signing_key_file)
-    return Response(content, media_type=MEDIA_TYPE, headers=headers)
+    return Response(content, media_type=spdx.MEDIA_TYPE if format == "spdx3" else MEDIA_TYPE, headers=headers)
 
 
-async def _made(tx: Tx, work: UnitOfWork, item: assets_store.Known, spec_version: str) -> dict[str, Any]:
+async def _made(tx: Tx, work: UnitOfWork, item: assets_store.Known, spec_version: str | None) -> dict[str, Any]:
+    """In CycloneDX of that version; None is SPDX."""
     graph = await neighbourhood(tx, work.caller, item.asset.asset_id, Direction.UPSTREAM, _DEPTH)
     keys = set(graph.nodes)
     others = await assets_store.get_many(tx, work.caller, keys - {item.asset.asset_id})
     edges = await store.edges(tx, keys)
     facts = await cards.facts_of(tx, keys)
-    return bom.generate(
-        item.asset, [other.asset for other in others], edges, facts, at=datetime.now(UTC), spec_version=spec_version
-    )
+    upstream = [other.asset for other in others]
+    if spec_version is None:
+        return spdx.generate(item.asset, upstream, edges, facts, at=datetime.now(UTC))
+    return bom.generate(item.asset, upstream, edges, facts, at=datetime.now(UTC), spec_version=spec_version)
 
 
 @router.put(
@@ -389,10 +398,6 @@ async def import_document(
     as_sent = await request.body()
     bom.check(document)
     reading = bom.read(document)
-    if len(reading.parts) > ASSETS_LIMIT:
-        raise Invalid(
-            f"it has {len(reading.parts)} models and data sets; {ASSETS_LIMIT} at a time", field="/components"
-        )
     teams = work.caller.teams
     team = owner_team or (next(iter(teams)) if teams is not None and len(teams) == 1 else "")
     declared = {key: _declared(part, team) for key, part in reading.parts.items()}

@@ -15,8 +15,7 @@ import uuid_utils.compat as uuid_utils
 from services.inventory.domain import bom
 from services.inventory.domain.asset import Asset
 from services.inventory.store import boms as store
-from services.inventory.store import cards
-from services.inventory.store.boms import Kept
+from services.inventory.store.boms import Kept, Standing
 from shared import outbox
 from shared.auth import Caller
 from shared.contracts.inventory import BomChanged, Lifecycle, Relation
@@ -25,36 +24,44 @@ from shared.database import Tx
 _NO_CONTENT = frozenset({"sbom_available", "downstream_assets", "last_security_review", "owner_email", "sources"})
 """Fields whose change makes no other bill."""
 _CARRIED = 200
-_EVERYTHING = Caller("inventory", "service")
+_SERVICE = Caller("inventory", "service")
 
 
 async def asset_changed(tx: Tx, before: Asset, after: Asset, fields: frozenset[str], at: datetime, by: str) -> None:
     """Note that an asset's own record changed."""
-    if fields <= _NO_CONTENT or await store.has(tx, after.asset_id):
+    if fields <= _NO_CONTENT:
         return
-    facts = (await cards.get(tx, after.asset_id)).facts
-    await _made_changed(tx, (before, facts), (after, facts), at, by)
+    standing = await store.standing(tx, after.asset_id)
+    await _made_changed(tx, standing, (before, standing.facts), (after, standing.facts), at, by)
 
 
 async def card_changed(
     tx: Tx, asset: Asset, before: Mapping[str, Any], after: Mapping[str, Any], at: datetime, by: str
 ) -> None:
     """Note that the facts for an asset's model card changed."""
-    if not await store.has(tx, asset.asset_id):
-        await _made_changed(tx, (asset, before), (asset, after), at, by)
+    await _made_changed(tx, await store.standing(tx, asset.asset_id), (asset, before), (asset, after), at, by)
 
 
 async def _made_changed(
-    tx: Tx, before: tuple[Asset, Mapping[str, Any]], after: tuple[Asset, Mapping[str, Any]], at: datetime, by: str
+    tx: Tx,
+    standing: Standing,
+    before: tuple[Asset, Mapping[str, Any]],
+    after: tuple[Asset, Mapping[str, Any]],
+    at: datetime,
+    by: str,
 ) -> None:
-    peers = await store.peers(tx, _EVERYTHING, {*before[0].upstream_assets, *after[0].upstream_assets})
+    if standing.supplied:
+        return
+    # Of what is another team's only the id is written down: the asset's own team need not be allowed to know more.
+    owner = replace(_SERVICE, teams=frozenset({after[0].owner_team}))
+    peers = await store.peers(tx, owner, {*before[0].upstream_assets, *after[0].upstream_assets})
     old, new = (bom.parts_of(_own(asset, facts, peers)) for asset, facts in (before, after))
     if old == new:
         return
-    newest = await store.newest(tx, after[0].asset_id)
-    if newest is None:
-        newest = await keep(tx, before[0], None, "made", old, at, by)
-    await keep(tx, after[0], newest, "made", new, at, by)
+    number = standing.number
+    if standing.parts is None:
+        number = (await keep(tx, before[0], 0, None, "made", old, at, by)).number
+    await keep(tx, after[0], number, standing.parts or old, "made", new, at, by)
 
 
 def _own(asset: Asset, facts: Mapping[str, Any], peers: Mapping[UUID, bom.Peer]) -> dict[str, Any]:
@@ -65,22 +72,18 @@ def _own(asset: Asset, facts: Mapping[str, Any], peers: Mapping[UUID, bom.Peer])
     return {
         "metadata": {"component": bom.component(asset, facts, [(Relation.DEPENDS_ON, peer) for peer in near])},
         "components": [
-            {
-                "bom-ref": str(peer.asset_id),
-                "type": "application",
-                "name": peer.name,
-                "version": peer.model_version or "",
-            }
-            for peer in near
+            {"bom-ref": str(key), "type": "application", "name": peers[key].name if key in peers else str(key)}
+            for key in asset.upstream_assets
         ],
-        "dependencies": [{"ref": str(asset.asset_id), "dependsOn": [str(peer.asset_id) for peer in near]}],
+        "dependencies": [{"ref": str(asset.asset_id), "dependsOn": [str(key) for key in asset.upstream_assets]}],
     }
 
 
 async def keep(
     tx: Tx,
     asset: Asset,
-    before: Kept | None,
+    number: int,
+    before: bom.Parts | None,
     origin: str,
     parts: dict[str, dict[str, str]],
     at: datetime,
@@ -89,12 +92,13 @@ async def keep(
     document: bytes | None = None,
     spec_version: str = bom.SPEC_VERSIONS[0],
 ) -> Kept:
-    """Keep a bill of an asset, and tell how it differs from the one before, if there is one or it is supplied."""
+    """Keep a bill of an asset after its `number`th, and tell how it differs from that, if there is one or this is
+    supplied."""
     content = document if document is not None else orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     bill = Kept(
         bom_id=uuid_utils.uuid7(),
         asset_id=asset.asset_id,
-        number=1 if before is None else before.number + 1,
+        number=number + 1,
         origin=origin,
         owner_team=asset.owner_team,
         digest=hashlib.sha256(content).hexdigest(),
@@ -107,7 +111,7 @@ async def keep(
     )
     await store.keep(tx, bill)
     if before is not None or document is not None:
-        found = bom.difference(before.parts if before is not None else {}, parts)
+        found = bom.difference(before or {}, parts)
         if found:
             await outbox.add(tx, _event(asset, bill, found, at))
     return bill

@@ -56,7 +56,8 @@ async def store_bom(
         await bom_changes.keep(
             tx,
             current.asset,
-            newest,
+            0 if newest is None else newest.number,
+            None if newest is None else newest.parts,
             "supplied",
             bom.parts_of(document),
             at,

@@ -16,7 +16,6 @@ from services.inventory.store.schema import (
     artifact_digest_table,
     artifact_hit_table,
     artifact_policy_table,
-    asset_digest_table,
     asset_table,
 )
 from shared.auth import Caller, visible
@@ -84,11 +83,19 @@ _DEPENDENTS = """
     ORDER BY edge.downstream_id, cardinality(hit.path) LIMIT $5
     RETURNING asset_id
 """
+# What stays is not taken away and put back: to whom a denial was told would be told it again.
+_DROP_BILL = """
+    DELETE FROM asset_digest held WHERE asset_id = $1 AND origin = $2 AND NOT EXISTS (
+        SELECT FROM unnest($3::text[], $4::text[]) AS listed (algorithm, digest)
+        WHERE listed.algorithm = held.algorithm AND listed.digest = held.digest
+    )
+"""
 _PUT_BILL = """
     INSERT INTO asset_digest (asset_id, origin, algorithm, digest, place)
     SELECT $1, $2, algorithm, digest, min(place)
     FROM unnest($3::text[], $4::text[], $5::text[]) AS listed (algorithm, digest, place)
     GROUP BY algorithm, digest
+    ON CONFLICT DO NOTHING
 """
 _FOLLOWED = """
     UPDATE artifact_hit SET followed = true WHERE algorithm = $1 AND digest = $2 AND asset_id = ANY($3::uuid[])
@@ -252,11 +259,10 @@ async def hidden(tx: Tx, caller: Caller, asset_ids: Sequence[UUID]) -> set[UUID]
 async def put_bill(tx: Tx, asset_id: UUID, origin: str, digests: Sequence[tuple[str, str, str]]) -> None:
     """Let the asset have what a supplied bill of materials lists for it, (algorithm, digest, component), and nothing of
     what the same bill listed before."""
-    await tx.execute(asset_digest_table.delete().filter_by(asset_id=asset_id, origin=origin))
-    if digests:
-        await (await driver(tx)).execute(
-            _PUT_BILL, asset_id, origin, *(list(column) for column in zip(*digests, strict=True))
-        )
+    columns = [list(column) for column in zip(*digests, strict=True)] or [[], [], []]
+    connection = await driver(tx)
+    await connection.execute(_DROP_BILL, asset_id, origin, *columns[:2])
+    await connection.execute(_PUT_BILL, asset_id, origin, *columns)
 
 
 # -- the allow-list --------------------------------------------------------------------------------------------------

@@ -13,8 +13,16 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.inventory.domain.asset import Asset
 from services.inventory.domain.bom import Edge, Peer
+from services.inventory.domain.bom.facts import merged
 from services.inventory.store.assets import asset_of
-from services.inventory.store.schema import among, asset_table, bom_document_table, bom_table, dependency_table
+from services.inventory.store.schema import (
+    among,
+    asset_table,
+    bom_document_table,
+    bom_table,
+    dependency_table,
+    model_card_table,
+)
 from shared.auth import Caller, visible
 from shared.contracts.inventory import AssetType, Lifecycle, Relation
 from shared.database import Tx
@@ -55,9 +63,35 @@ async def get(tx: Tx, asset_id: UUID) -> StoredBom | None:
     return None if row is None else StoredBom(**row._mapping)
 
 
-async def has(tx: Tx, asset_id: UUID) -> bool:
-    """Whether somebody supplied one."""
-    return bool(await tx.scalar(sa.select(sa.exists().where(bom_table.c.asset_id == asset_id))))
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of an asset's bill before a change: whether one was supplied, its card's facts, the newest kept."""
+
+    supplied: bool
+    facts: Mapping[str, Any]
+    number: int
+    parts: Mapping[str, Mapping[str, str]] | None
+
+
+async def standing(tx: Tx, asset_id: UUID) -> Standing:
+    """In one query: each change of an asset asks for it."""
+    card = sa.select(model_card_table).where(model_card_table.c.asset_id == asset_id).subquery()
+    last = (
+        sa.select(_kept.number, _kept.parts)
+        .where(_kept.asset_id == asset_id)
+        .order_by(_kept.number.desc())
+        .limit(1)
+        .subquery()
+    )
+    query = sa.select(
+        sa.exists().where(bom_table.c.asset_id == asset_id).label("supplied"),
+        card.c.declared,
+        card.c.inferred,
+        last.c.number,
+        last.c.parts,
+    ).select_from(sa.select(sa.literal(1)).subquery().outerjoin(card, sa.true()).outerjoin(last, sa.true()))
+    row = (await tx.execute(query)).one()
+    return Standing(row.supplied, merged(row.declared or {}, row.inferred or {}), row.number or 0, row.parts)
 
 
 # -- kept for comparison -----------------------------------------------------------------------------------------------
@@ -92,7 +126,7 @@ class Kept:
 async def keep(tx: Tx, bill: Kept) -> None:
     """Keep a bill, and of its asset no more than the newest KEPT."""
     await tx.execute(bom_document_table.insert().values({name: getattr(bill, name) for name in bill.__slots__}))
-    if bill.asset_id is not None:
+    if bill.asset_id is not None and bill.number > KEPT:
         old = (_kept.asset_id == bill.asset_id) & (_kept.number <= bill.number - KEPT)
         await tx.execute(bom_document_table.delete().where(old))
 

@@ -261,6 +261,7 @@ artifact_hit_table = sa.Table(
     sa.Column("followed", sa.Boolean, nullable=False, comment="its dependents are hits too"),
     sa.Column("found_at", _INSTANT, nullable=False),
     sa.Index("artifact_hit_by_asset", "asset_id"),
+    sa.Index("artifact_hit_by_holder", "holder_id"),
     sa.Index("artifact_hit_to_follow", "algorithm", "digest", postgresql_where=sa.text("NOT followed")),
 )
 

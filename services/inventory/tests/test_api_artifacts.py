@@ -263,3 +263,20 @@ async def test_the_index_of_digests_follows_the_assets(inventory: Harness) -> No
     async with inventory.runtime.db.read() as tx:
         rows = (await tx.execute(asset_digest_table.select())).all()
     assert [(str(row.asset_id), row.origin, row.digest) for row in rows] == [(asset["asset_id"], "asset", WORSE)]
+
+
+async def test_a_bad_file_that_went_and_comes_back_is_told_again(inventory: Harness) -> None:
+    client = inventory.client()
+    asset = await created(client, integrity=[file(), file(GOOD, "b")])
+    await created(client, upstream_assets=[asset["asset_id"]])
+    await client.post(URL, json=denial())
+    url, any_ = f"/v1/assets/{asset['asset_id']}", {"If-Match": "*"}
+    # Another file changes, the bad one stays: nothing new.
+    await client.patch(url, json={"integrity": [file(), file(WORSE, "b")]}, headers=any_)
+    await inventory.do_tasks()
+    assert len(await denied(inventory)) == 2
+    await client.patch(url, json={"integrity": [file(WORSE, "b")]}, headers=any_)
+    assert (await client.get(f"{URL}/sha256/{BAD}/assets")).json()["items"] == []
+    await client.patch(url, json={"integrity": [file()]}, headers=any_)
+    await inventory.do_tasks()
+    assert len(await denied(inventory)) == 4

@@ -23,6 +23,7 @@ from services.inventory.main import SERVICE
 from services.inventory.settings import InventorySettings
 from services.inventory.tests.test_api_assets import created
 from services.inventory.tests.test_domain_bom import OTHERS, library_finds
+from services.inventory.tests.test_domain_spdx import read
 from shared.contracts.inventory import ArtifactDenied, BomChanged
 from shared.testing import Harness, TestServer, harness
 
@@ -326,6 +327,20 @@ async def test_a_made_bill_changes_with_what_it_is_written_from(inventory: Harne
     assert len((await client.get(f"{url}/bom/versions")).json()["items"]) == 20
 
 
+async def test_what_another_team_owns_is_named_by_its_id_only(inventory: Harness) -> None:
+    client = inventory.client()
+    theirs = await created(client, name="their secret project", owner_team="other")
+    own = await created(client, asset_type="fine_tuned_model")
+    url = f"/v1/assets/{own['asset_id']}"
+    await client.patch(url, json={"upstream_assets": [theirs["asset_id"]]}, headers={"If-Match": "*"})
+    team = inventory.client(teams=["search"])
+    shown = await team.get(f"{url}/bom/diff")
+    assert [one["name"] for one in shown.json()["added"]] == [theirs["asset_id"]]
+    for path in ("bom", "bom/diff", "bom/versions", "bom/completeness"):
+        assert "secret" not in (await team.get(f"{url}/{path}")).text
+    assert "secret" not in (await team.get("/v1/boms/organization")).text
+
+
 # -- model cards -------------------------------------------------------------------------------------------------------
 
 
@@ -418,3 +433,17 @@ async def test_without_a_key_nothing_is_signed(inventory: Harness) -> None:
     asset = await created(client)
     assert (await client.get(f"/v1/assets/{asset['asset_id']}/bom", params={"signed": "true"})).status_code == 409
     assert (await client.get("/v1/boms/keys")).json() == {"keys": []}
+
+
+async def test_the_same_bill_in_spdx(inventory: Harness) -> None:
+    client = inventory.client()
+    data = await created(client, asset_type="training_dataset")
+    model = await created(client, upstream_assets=[data["asset_id"]])
+    url = f"/v1/assets/{model['asset_id']}/bom"
+    response = await client.get(url, params={"format": "spdx3"})
+    assert response.headers["content-type"].startswith("application/spdx+json")
+    found = read(response.json())
+    assert {one.spdxId for one in found.foreach_type("ai_AIPackage")} == {f"urn:uuid:{model['asset_id']}"}
+    assert {one.spdxId for one in found.foreach_type("dataset_DatasetPackage")} == {f"urn:uuid:{data['asset_id']}"}
+    refused = await client.get(url, params={"format": "spdx3", "origin": "supplied"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "format")

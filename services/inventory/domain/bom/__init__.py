@@ -1,6 +1,6 @@
 """Bills of materials: what an asset is made of, as CycloneDX JSON, written and read."""
 
-from services.inventory.domain.bom.comparing import Difference, difference
+from services.inventory.domain.bom.comparing import Difference, Parts, difference
 from services.inventory.domain.bom.components import Edge, Peer, component, needs
 from services.inventory.domain.bom.document import (
     SPEC_VERSIONS,
@@ -19,6 +19,7 @@ __all__ = [
     "Difference",
     "Edge",
     "NotABom",
+    "Parts",
     "Peer",
     "Reading",
     "check",

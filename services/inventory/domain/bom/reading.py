@@ -15,7 +15,9 @@ from services.inventory.domain.bom.schema import NotABom
 from shared.contracts.inventory import AssetType, Relation
 
 COMPONENTS_LIMIT = 20_000
-STEPS_LIMIT = 1_000_000
+ASSETS_LIMIT = 2_000
+STEPS_LIMIT = 2_000_000
+"""Edges that are looked at, some 0.3 s; a document of every day has a hundredth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ def read(document: Mapping[str, Any]) -> Reading:
     if reading.components > COMPONENTS_LIMIT:
         raise NotABom(f"it has {reading.components} components; {COMPONENTS_LIMIT} are read", field="/components")
     _own_edges(reading, entries)
+    if len(reading.parts) > ASSETS_LIMIT:
+        raise NotABom(
+            f"it has {len(reading.parts)} models and data sets; {ASSETS_LIMIT} at a time", field="/components"
+        )
     reached = _all_reached(reading, below)
     stated = {(subject, target) for subject, _, target in reading.edges}
     reading.edges += [
@@ -146,18 +152,22 @@ def _all_reached(reading: Reading, below: Mapping[str, list[str]]) -> dict[str, 
     found: dict[str, tuple[list[str], list[str]]] = {}
     steps = 0
     for key in reading.parts:
-        found[key] = _reached(key, below, reading.parts)
-        steps += sum(map(len, found[key]))
+        assets, between, looked_at = _reached(key, below, reading.parts)
+        found[key] = (assets, between)
+        steps += looked_at
         if steps > STEPS_LIMIT:
             raise NotABom("its dependencies are too entangled to be followed", field="/dependencies")
     return found
 
 
-def _reached(key: str, below: Mapping[str, list[str]], parts: Mapping[str, Part]) -> tuple[list[str], list[str]]:
+def _reached(key: str, below: Mapping[str, list[str]], parts: Mapping[str, Part]) -> tuple[list[str], list[str], int]:
     assets, between, seen = [], [], {key}
     stack = [key]
+    looked_at = 0
     while stack:
-        for ref in below.get(stack.pop(), ()):
+        refs = below.get(stack.pop(), ())
+        looked_at += len(refs)
+        for ref in refs:
             if ref in seen:
                 continue
             seen.add(ref)
@@ -166,7 +176,7 @@ def _reached(key: str, below: Mapping[str, list[str]], parts: Mapping[str, Part]
             else:
                 between.append(ref)
                 stack.append(ref)
-    return sorted(assets), between
+    return sorted(assets), between, looked_at
 
 
 def _digests(

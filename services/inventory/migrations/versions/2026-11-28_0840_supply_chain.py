@@ -104,6 +104,7 @@ _TABLES = (
     "COMMENT ON COLUMN artifact_hit.path IS 'from the holder to the asset'",
     "COMMENT ON COLUMN artifact_hit.followed IS 'its dependents are hits too'",
     "CREATE INDEX artifact_hit_by_asset ON artifact_hit (asset_id)",
+    "CREATE INDEX artifact_hit_by_holder ON artifact_hit (holder_id)",
     "CREATE INDEX artifact_hit_to_follow ON artifact_hit (algorithm, digest) WHERE NOT followed",
     """
     CREATE TABLE artifact_policy (
@@ -125,10 +126,15 @@ _TABLES = (
 _FUNCTIONS = (
     """
     CREATE FUNCTION digests_of(asset_id uuid, integrity jsonb) RETURNS void LANGUAGE sql AS $$
+        DELETE FROM asset_digest held WHERE held.asset_id = $1 AND held.origin = 'asset' AND NOT EXISTS (
+            SELECT FROM jsonb_to_recordset($2) AS file (algorithm text, digest text)
+            WHERE file.algorithm = held.algorithm AND file.digest = held.digest
+        );
         INSERT INTO asset_digest (asset_id, origin, algorithm, digest, place)
         SELECT $1, 'asset', file.algorithm, file.digest, min(file.path)
         FROM jsonb_to_recordset($2) AS file (path text, algorithm text, digest text)
         GROUP BY file.algorithm, file.digest
+        ON CONFLICT DO NOTHING
     $$
     """,
     """
@@ -142,7 +148,6 @@ _FUNCTIONS = (
     """
     CREATE FUNCTION asset_integrity_changed() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        DELETE FROM asset_digest WHERE asset_id = new.asset_id AND origin = 'asset';
         PERFORM digests_of(new.asset_id, new.integrity);
         RETURN NULL;
     END
@@ -164,6 +169,19 @@ _FUNCTIONS = (
                 WHERE entry.verdict = 'denied'
             ) AS denied;
         END IF;
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE FUNCTION digest_dropped() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM artifact_hit hit USING dropped
+        WHERE hit.holder_id = dropped.asset_id AND hit.algorithm = dropped.algorithm AND hit.digest = dropped.digest
+            AND NOT EXISTS (
+                SELECT FROM asset_digest held WHERE held.asset_id = dropped.asset_id
+                    AND held.algorithm = dropped.algorithm AND held.digest = dropped.digest
+            );
         RETURN NULL;
     END
     $$
@@ -203,6 +221,10 @@ _FUNCTIONS = (
     """
     CREATE TRIGGER digest_held AFTER INSERT ON asset_digest REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION digest_held()
+    """,
+    """
+    CREATE TRIGGER digest_dropped AFTER DELETE ON asset_digest REFERENCING OLD TABLE AS dropped
+    FOR EACH STATEMENT EXECUTE FUNCTION digest_dropped()
     """,
     """
     CREATE TRIGGER dependency_added AFTER INSERT ON dependency REFERENCING NEW TABLE AS added
