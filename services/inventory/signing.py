@@ -56,5 +56,6 @@ def keys(path: Path | None) -> dict[str, Any]:
 def sign(content: bytes, path: Path | None) -> str:
     """The signature of those bytes: `header..signature`. Raises NoSigningKey."""
     key = _demanded(path)
-    header = {"kid": _public(key)["kid"], "b64": False, "crit": ["b64"]}
+    # No typ: what is signed is no JWT, and must pass for none.
+    header = {"kid": _public(key)["kid"], "b64": False, "crit": ["b64"], "typ": ""}
     return jwt.api_jws.encode(content, key, algorithm="EdDSA", headers=header, is_payload_detached=True)

@@ -195,7 +195,7 @@ FIELDS: tuple[Field, ...] = (
         "distribution",
         "references",
         lambda _, one: any(ref.get("type") == "distribution" for ref in one.get("externalReferences", ())),
-        "say where it is got from",
+        "set source_url to where it is got from",
     ),
 )
 
