@@ -67,6 +67,7 @@ _OPEN = """
     ORDER BY cardinality(path), asset_id LIMIT $3
 """
 # What depends on some hits directly, each by the shortest of their ways. Of one of more than 64 steps the middle goes.
+# OFFSET 0 keeps the planner to index look-ups, whatever it thinks of a table that was empty when it last looked.
 _DEPENDENTS = """
     INSERT INTO artifact_hit (algorithm, digest, asset_id, holder_id, place, path, followed, found_at)
     SELECT DISTINCT ON (edge.downstream_id) $1, $2, edge.downstream_id, hit.holder_id, hit.place,
@@ -74,12 +75,16 @@ _DEPENDENTS = """
             || edge.downstream_id,
         false, $3
     FROM artifact_hit hit
-    JOIN dependency edge ON edge.upstream_id = hit.asset_id
-    JOIN asset ON asset.asset_id = edge.downstream_id AND asset.lifecycle <> 'retired'
-    WHERE hit.algorithm = $1 AND hit.digest = $2 AND hit.asset_id = ANY($4::uuid[]) AND NOT EXISTS (
-        SELECT FROM artifact_hit known
-        WHERE known.algorithm = $1 AND known.digest = $2 AND known.asset_id = edge.downstream_id
-    )
+    CROSS JOIN LATERAL (
+        SELECT dependency.downstream_id FROM dependency WHERE dependency.upstream_id = hit.asset_id OFFSET 0
+    ) AS edge
+    CROSS JOIN LATERAL (
+        SELECT FROM asset WHERE asset.asset_id = edge.downstream_id AND asset.lifecycle <> 'retired' AND NOT EXISTS (
+            SELECT FROM artifact_hit known
+            WHERE known.algorithm = $1 AND known.digest = $2 AND known.asset_id = edge.downstream_id
+        ) OFFSET 0
+    ) AS living
+    WHERE hit.algorithm = $1 AND hit.digest = $2 AND hit.asset_id = ANY($4::uuid[])
     ORDER BY edge.downstream_id, cardinality(hit.path) LIMIT $5
     RETURNING asset_id
 """
