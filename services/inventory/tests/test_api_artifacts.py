@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -280,3 +281,19 @@ async def test_a_bad_file_that_went_and_comes_back_is_told_again(inventory: Harn
     await client.patch(url, json={"integrity": [file()]}, headers=any_)
     await inventory.do_tasks()
     assert len(await denied(inventory)) == 4
+
+
+async def test_a_denial_and_assets_that_come_at_the_same_moment_miss_none(inventory: Harness) -> None:
+    client = inventory.client()
+    base = await created(client, integrity=[file()])
+
+    async def register(number: int) -> str:
+        fields = {"integrity": [file()]} if number % 2 else {"upstream_assets": [base["asset_id"]]}
+        return str((await created(client, name=f"at once {number}", **fields))["asset_id"])
+
+    deny = client.post(URL, json=denial())
+    response, *ids = await asyncio.gather(deny, *(register(number) for number in range(12)))
+    assert response.status_code == 201
+    await inventory.do_tasks()
+    reached = [str(event.asset_id) for event in await denied(inventory)]
+    assert sorted(reached) == sorted([base["asset_id"], *ids])

@@ -247,6 +247,26 @@ def test_circles_and_references_to_nothing_end() -> None:
     assert bom.read(document).unattributed == 1
 
 
+def test_what_would_take_for_ever_to_follow_is_refused() -> None:
+    models = [{"type": "machine-learning-model", "bom-ref": f"m{one}", "name": f"m{one}"} for one in range(2_000)]
+    libraries = [{"type": "library", "bom-ref": f"l{one}", "name": f"l{one}"} for one in range(2_000)]
+    chain = [{"ref": f"l{one}", "dependsOn": [f"l{one + 1}"]} for one in range(1_999)]
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "components": models + libraries,
+        "dependencies": chain + [{"ref": f"m{one}", "dependsOn": ["l0"]} for one in range(2_000)],
+    }
+    bom.check(document)
+    with pytest.raises(bom.NotABom, match="entangled"):
+        bom.read(document)
+    unnamed = [{"type": "library", "name": "l"}]
+    with pytest.raises(bom.NotABom, match="22000 components"):
+        bom.read({**document, "components": unnamed * 22_000, "dependencies": []})
+    with pytest.raises(bom.NotABom, match="two components have the bom-ref 'm0'"):
+        bom.read({**document, "components": [models[0], models[0]]})
+
+
 def test_a_difference_names_components_and_fields_whatever_their_references() -> None:
     before = copy.deepcopy(OTHERS)
     after = copy.deepcopy(OTHERS)
@@ -331,6 +351,8 @@ def test_sources_words_are_understood_and_nonsense_is_passed_over() -> None:
         "architecture": "BertModel",
         "language": "en",
         "limitations": "short texts",
+        "out_of_scope": "law",
+        "metrics": [{"type": "f1", "value": 0.9, "task": "t", "dataset": "glue"}, {"type": "none"}],
         "datasets": ["a", {"name": "b", "url": "https://example.org"}],
         "approach": "witchcraft",
         "colour": "red",
@@ -340,6 +362,7 @@ def test_sources_words_are_understood_and_nonsense_is_passed_over() -> None:
     assert read_facts(told) == {
         "model_architecture": "BertModel",
         "languages": ["en"],
-        "technical_limitations": ["short texts"],
+        "technical_limitations": ["short texts", "law"],
+        "metrics": [{"type": "f1", "value": "0.9", "slice": "glue"}],
         "datasets": [{"name": "a"}, {"name": "b", "url": "https://example.org"}],
     }

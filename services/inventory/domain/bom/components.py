@@ -34,8 +34,9 @@ K = TypeVar("K")
 Edge = tuple[UUID, Relation, UUID]
 """Subject, relation, object: the first uses, was tuned from, was trained on ... the other."""
 
-_FROM_OBJECT = frozenset({Relation.EMBEDS_INTO, Relation.SERVED_BY})
-"""Relations whose object depends on the subject: vectors on the model that made them, an endpoint on what it serves."""
+_FROM_OBJECT = frozenset({Relation.EMBEDS_INTO, Relation.SERVED_BY, Relation.EXPOSES_CREDENTIAL})
+"""Relations whose object depends on the subject: vectors on the model that made them, an endpoint on what it serves, a
+credential's worth on the place where it lies."""
 
 
 def needs(edge: tuple[K, Relation, K]) -> tuple[K, K]:

@@ -83,6 +83,7 @@ _ALSO_CALLED = {
     "architecture": "model_architecture",
     "model_type": "architecture_family",
     "limitations": "technical_limitations",
+    "out_of_scope": "technical_limitations",
     "language": "languages",
     "training_data": "datasets",
     "intended_use": "use_cases",
@@ -95,6 +96,7 @@ _LISTS = frozenset(
     }
 )
 _NAMED = {"datasets": "name", "ethical_considerations": "name"}
+_SENTENCE_LIMIT = 4_000
 
 
 def read_facts(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,21 +104,39 @@ def read_facts(told: Mapping[str, Any]) -> dict[str, Any]:
 
     Takes other names that sources use, and one thing where a list belongs.
     """
-    facts: dict[str, Any] = {}
+    gathered: dict[str, Any] = {}
     for name, value in told.items():
         field = _ALSO_CALLED.get(name, name)
         if field not in FIELDS or value in (None, "", [], {}, ()):
             continue
         if field in _LISTS:
-            value = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-            if field in _NAMED:
-                value = [{_NAMED[field]: item} if isinstance(item, str) else item for item in value]
+            gathered.setdefault(field, []).extend(_listed(field, value))
+        else:
+            gathered.setdefault(field, value)
+    facts: dict[str, Any] = {}
+    for field, value in gathered.items():
         try:
             read = ModelFacts.model_validate({field: value})
         except ValidationError:
             continue
         facts[field] = read.model_dump(mode="json", exclude_none=True)[field]
     return facts
+
+
+def _listed(field: str, value: Any) -> list[Any]:
+    if field == "metrics" and isinstance(value, Mapping):
+        value = [{"type": kind, "value": figure} for kind, figure in value.items()]
+    items = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    if field == "metrics":
+        return [_metric(item) for item in items if isinstance(item, Mapping) and item.get("value") is not None]
+    items = [item[:_SENTENCE_LIMIT] if isinstance(item, str) else item for item in items]
+    return [{_NAMED[field]: item} if field in _NAMED and isinstance(item, str) else item for item in items]
+
+
+def _metric(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric as sources write it: the data it was measured on is its slice."""
+    part = told.get("slice") or told.get("dataset") or told.get("task")
+    return _some(type=str(told.get("type", ""))[:200], value=str(told["value"])[:200], slice=part and str(part)[:200])
 
 
 def merged(declared: Mapping[str, Any], inferred: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def read(document: Mapping[str, Any]) -> Reading:
     below: dict[str, list[str]] = {}
     for pointer, parent, entry in walk(document):
         key = entry.get("bom-ref") or pointer
+        if key in entries:
+            raise NotABom(f"two components have the bom-ref {key[:200]!r}", field=f"{pointer}/bom-ref")
         key_of[pointer] = key
         entries[key] = entry
         below.setdefault(key, [])
