@@ -291,9 +291,9 @@ async def test_a_denial_and_assets_that_come_at_the_same_moment_miss_none(invent
         fields = {"integrity": [file()]} if number % 2 else {"upstream_assets": [base["asset_id"]]}
         return str((await created(client, name=f"at once {number}", **fields))["asset_id"])
 
-    deny = client.post(URL, json=denial())
-    response, *ids = await asyncio.gather(deny, *(register(number) for number in range(12)))
-    assert response.status_code == 201
+    denying = asyncio.create_task(client.post(URL, json=denial()))
+    ids = await asyncio.gather(*(register(number) for number in range(12)))
+    assert (await denying).status_code == 201
     await inventory.do_tasks()
     reached = [str(event.asset_id) for event in await denied(inventory)]
     assert sorted(reached) == sorted([base["asset_id"], *ids])
