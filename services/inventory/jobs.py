@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -91,4 +91,10 @@ _JUDGED_AT_A_TIME = 250
 async def judge_boms(runtime: Runtime) -> None:
     """Some at a time, so that an import of a million is not slowed down by what nobody waits for."""
     async with runtime.db.begin() as tx:
-        await scores.judge_some(tx, _JUDGED_AT_A_TIME)
+        await scores.judge_some(tx, timedelta(seconds=30), _JUDGED_AT_A_TIME)
+
+
+async def judge_late_boms(runtime: Runtime) -> None:
+    """What a transaction that took unusually long has changed: one that takes in a large bill of materials."""
+    async with runtime.db.begin() as tx:
+        await scores.judge_some(tx, timedelta(minutes=30), _JUDGED_AT_A_TIME)

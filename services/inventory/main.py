@@ -22,6 +22,7 @@ SERVICE = Service(
     periodic=[
         Periodic("take expired digests off the list", 5.0, jobs.end_expired_digests),
         Periodic("judge bills of materials", 1.0, jobs.judge_boms),
+        Periodic("judge bills of materials that came late", 60.0, jobs.judge_late_boms),
     ],
 )
 app = command_line(SERVICE, InventorySettings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +21,13 @@ from shared.database import Tx
 _EVERYTHING = Caller("inventory", "service")
 
 
-async def judge_some(tx: Tx, limit: int) -> bool:
-    """Judge the bills of up to `limit` assets that changed; True when there are more."""
-    assets = await store.unjudged(tx, limit)
+async def judge_some(tx: Tx, late: timedelta, limit: int) -> bool:
+    """Judge the bills of up to `limit` assets that changed; True when there are more.
+
+    Args:
+        late: how long after its beginning a transaction may have ended to be noticed.
+    """
+    assets = await store.unjudged(tx, late, limit)
     if not assets:
         return False
     keys = [asset.asset_id for asset in assets]

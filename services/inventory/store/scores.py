@@ -16,8 +16,6 @@ from shared.auth import Caller, visible
 from shared.contracts.inventory import Lifecycle
 from shared.database import Tx, driver
 
-LATE = timedelta(seconds=30)
-
 _asset = asset_table.c
 _score = bom_score_table.c
 
@@ -56,10 +54,10 @@ async def lowest(tx: Tx, caller: Caller, *, after: Sequence[Any] | None, limit: 
     return list((await tx.execute(query)).all())
 
 
-async def unjudged(tx: Tx, limit: int) -> list[Asset]:
+async def unjudged(tx: Tx, late: timedelta, limit: int) -> list[Asset]:
     """Assets that changed since they were judged, or never were, in the order of their changes.
 
-    Looked for from LATE before the newest change that was judged: transactions end in another order than they begin.
+    Looked for from `late` before the newest change that was judged: transactions end in another order than they begin.
     """
     newest = await tx.scalar(sa.select(sa.func.max(_score.scored_at)))
     query = (
@@ -70,7 +68,7 @@ async def unjudged(tx: Tx, limit: int) -> list[Asset]:
         .limit(limit)
     )
     if newest is not None:
-        query = query.where(_asset.last_updated >= newest - LATE)
+        query = query.where(_asset.last_updated >= newest - late)
     return [asset_of(row) for row in await tx.execute(query)]
 
 
