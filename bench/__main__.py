@@ -14,6 +14,7 @@ import time
 BENCHMARKS = ("footprint", "loop", "bulk", "scale", "gateway", "detection_stream")
 INVENTORY = (
     "inventory_graph",
+    "inventory_bom",
     "inventory_discovery",
     "inventory_repository",
     "inventory_disks",

@@ -59,6 +59,7 @@ TO_CLIENT = frozenset(
         b"sunset",
         b"vary",
         b"www-authenticate",
+        b"x-jws-signature",
     }
 )
 #: Repeating one of these would let two readers see two values.

@@ -38,6 +38,7 @@ AREAS: Mapping[str, str] = {
     "compliance-gaps": "inventory",
     "graph": "inventory",
     "toxic-combinations": "inventory",
+    "artifact-digests": "inventory",
     "risk": "risk",
     "inspections": "detection",
     "rules": "detection",
@@ -81,6 +82,7 @@ _BY_AREA: Mapping[bytes, Route] = {
 # Longer than an area's own limits; looked up by the whole path.
 _BY_PATH: Mapping[bytes, Route] = {
     b"/v1/assets/import": Route("inventory", IMPORT_BODY_BYTES, untimed=True),
+    b"/v1/artifact-digests/import": Route("inventory", 256 << 20, untimed=True),
     b"/v1/alerts/stream": Route("detection", untimed=True),
 }
 _DOCUMENT_BODY_BYTES = 8 << 20  # a CycloneDX bill of a large model server
@@ -107,6 +109,6 @@ def route(path: bytes) -> Route | None:
         return None
     area, _, rest = path[4:].partition(b"/")
     found = _BY_AREA.get(area)
-    if area == b"assets" and rest.endswith(b"/bom"):
+    if (area == b"assets" and rest.endswith(b"/bom")) or path == b"/v1/boms":
         return Route("inventory", _DOCUMENT_BODY_BYTES)
     return found

@@ -106,6 +106,43 @@ async def test_the_six_gap_lists_hold_what_was_made_for_them(admin: aiohttp.Clie
         assert asset_id in listed, gap
 
 
+async def test_a_denied_digest_becomes_an_incident_for_each_asset_that_it_reaches(
+    admin: aiohttp.ClientSession,
+) -> None:
+    async def register(**fields: Any) -> str:
+        body = {"name": f"denied {os.urandom(4).hex()}", "deployment_env": "production", **fields}
+        async with admin.post("/v1/assets", json=body) as response:
+            assert response.status == 201, await response.text()
+            return str((await response.json())["asset_id"])
+
+    digest = os.urandom(32).hex()
+    held = [{"path": "model.safetensors", "algorithm": "sha256", "digest": digest}]
+    base = await register(asset_type="foundation_model", integrity=held)
+    agent = await register(asset_type="ai_agent", upstream_assets=[base])
+    denial = {"algorithm": "sha256", "digest": digest, "verdict": "denied", "reason": "a backdoor was found in it"}
+    async with admin.post("/v1/artifact-digests", json=denial) as response:
+        assert response.status == 201, await response.text()
+
+    async def opened() -> bool:
+        for asset_id in (base, agent):
+            found = (await get(admin, f"/v1/incidents?asset_id={asset_id}"))["items"]
+            if not any(item["category"] == "model_supply_chain_compromise" for item in found):
+                return False
+        return True
+
+    await eventually(opened, 30)
+    (alert,) = (await get(admin, f"/v1/alerts?asset_id={agent}"))["items"]
+    assert alert["rule_id"] == "denied_model_artifact"
+    (incident,) = (await get(admin, f"/v1/incidents?asset_id={base}"))["items"]
+    steps = (await get(admin, f"/v1/incidents/{incident['incident_id']}"))["steps"]
+    assert {step.get("automation_script") for step in steps} >= {"quarantine_asset"}
+
+    async def contained() -> bool:
+        return bool((await get(admin, f"/v1/assets/{base}"))["lifecycle"] == "quarantined")
+
+    await eventually(contained, 30)
+
+
 async def test_one_trace_runs_from_the_request_to_every_consumer(
     platform: Stack, admin: aiohttp.ClientSession, collector: Collector
 ) -> None:

@@ -83,6 +83,8 @@ class Environment:
             # What a person on this machine may want looked through, and nothing else.
             values["DISCOVERY_ROOTS"] = json.dumps([str(Path.home()), tempfile.gettempdir()])
             values["DISCOVERY_ENDPOINT_URLS"] = "true"
+            # Not the key of internal tokens: what is signed with this one is handed to anybody.
+            values["BOM_SIGNING_KEY_FILE"] = str(credentials.signing_key("inventory.bom"))
         if name == "incidents":
             # A subscriber on this machine is what one has here, but never the stack itself.
             values["WEBHOOK_ALLOW_LOOPBACK"] = "true"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.detection.application import supply_chain
 from services.detection.store import assets
 from services.detection.store.tables import asset_copy_table
 from shared.consumer import Consumers, Received
-from shared.contracts.inventory import ASSET_EVENTS, AssetEvent
+from shared.contracts.inventory import ASSET_EVENTS, ArtifactDenied, AssetEvent
 from shared.database import Tx
 from shared.outbox import replaying
 
-consumers = Consumers("detection", rebuilt=[asset_copy_table], linger_seconds=0.1)
+consumers = Consumers("detection", rebuilt=[asset_copy_table], linger_seconds=0.1, urgent=[ArtifactDenied])
 
 
 @consumers.on(*ASSET_EVENTS)
@@ -20,3 +21,9 @@ async def copy_assets(tx: Tx, batch: Sequence[Received[AssetEvent]]) -> None:
     await assets.put(tx, known)
     if not replaying.get():
         await assets.follow_owners(tx, known)
+
+
+@consumers.on(ArtifactDenied)
+async def alert_of_denied_artifacts(tx: Tx, batch: Sequence[Received[ArtifactDenied]]) -> None:
+    if not replaying.get():
+        await supply_chain.raise_for_denied(tx, batch)

@@ -1,4 +1,5 @@
-"""Side effects that are owed and work that time brings: discovery runs and their schedules."""
+"""Side effects that are owed and work that time brings: discovery runs, their schedules, and telling of whom a denied
+digest reaches."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from services.inventory.application import artifacts, scores
 from services.inventory.application.discovery import TASK, Intake
 from services.inventory.application.schedules import start_due
 from services.inventory.connectors import discover
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain.discovery import Problem
+from services.inventory.store import artifacts as artifact_store
 from services.inventory.store import discovery as store
 from services.inventory.store.discovery import Run
 from shared.auth import Caller
@@ -70,3 +73,38 @@ async def start_scheduled_runs(runtime: Runtime) -> None:
     """Ask for the runs whose time has come."""
     async with runtime.db.begin() as tx:
         await start_due(tx, datetime.now(UTC))
+
+
+# A thousand assets take a transaction of some 200 ms; the limit is far above what a million would take.
+@tasks.on(artifacts.FOLLOW, workers=1, limit_seconds=3_600)
+async def follow_denied_digest(task: Task, runtime: Runtime) -> dict[str, Any] | None:
+    """Announce every asset that a denial reaches and that was not announced yet, some at a time."""
+    more = True
+    while more:
+        at = datetime.now(UTC)
+        async with runtime.db.begin() as tx:
+            denial = await artifact_store.get(tx, task.payload["algorithm"], task.payload["digest"])
+            if denial is None or not denial.denies(at):
+                return {"outcome": "no longer denied"}
+            more = await artifacts.follow(tx, denial, at, artifacts.A_TRANSACTION)
+    return None
+
+
+async def end_expired_digests(runtime: Runtime) -> None:
+    async with runtime.db.begin() as tx:
+        await artifacts.end_expired(tx, datetime.now(UTC))
+
+
+_JUDGED_AT_A_TIME = 250
+
+
+async def judge_boms(runtime: Runtime) -> None:
+    """Some at a time, so that an import of a million is not slowed down by what nobody waits for."""
+    async with runtime.db.begin() as tx:
+        await scores.judge_some(tx, timedelta(seconds=30), _JUDGED_AT_A_TIME)
+
+
+async def judge_late_boms(runtime: Runtime) -> None:
+    """What a transaction that took unusually long has changed: one that takes in a large bill of materials."""
+    async with runtime.db.begin() as tx:
+        await scores.judge_some(tx, timedelta(minutes=30), _JUDGED_AT_A_TIME)

@@ -20,7 +20,12 @@ SERVICE = Service(
     routers=api.routers,
     consumers=events.consumers,
     tasks=jobs.tasks,
-    periodic=[Periodic("scheduled discovery", 5.0, jobs.start_scheduled_runs)],
+    periodic=[
+        Periodic("scheduled discovery", 5.0, jobs.start_scheduled_runs),
+        Periodic("take expired digests off the list", 5.0, jobs.end_expired_digests),
+        Periodic("judge bills of materials", 1.0, jobs.judge_boms),
+        Periodic("judge bills of materials that came late", 60.0, jobs.judge_late_boms),
+    ],
 )
 app = command_line(SERVICE, InventorySettings)
 add_discovery(app)

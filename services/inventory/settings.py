@@ -52,3 +52,7 @@ class InventorySettings(ServiceSettings):
     """How long an entry that its source no longer shows counts as missing before it is gone."""
     discovery_entries_limit: int = Field(default=100_000, ge=1)
     """Most entries (models, deployments, folders) that one run takes home; beyond, the run is partial."""
+    bom_spool_limit_bytes: int = Field(default=8_589_934_592, ge=1)
+    """Room on disk that the organisation's bill of materials may take while its client does not read it."""
+    bom_signing_key_file: Path | None = None
+    """Ed25519 private key (PKCS #8 PEM) with which bills of materials are signed on request; none signs none."""

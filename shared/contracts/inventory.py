@@ -227,3 +227,55 @@ class EdgeClosed(EdgeEvent):
 
 
 EDGE_EVENTS: tuple[type[EdgeEvent], ...] = (EdgeOpened, EdgeClosed)
+
+
+class ComponentChange(Contract):
+    """One component of a bill of materials that came, went or changed; `fields` names what differs."""
+
+    key: str
+    name: str
+    component_type: str
+    fields: tuple[str, ...] = ()
+
+
+class BomChanged(Event):
+    """An asset's bill of materials changed: another was supplied, or what the made one is written from changed.
+
+    `version` counts the asset's kept bills. Of each list at most the first 200 are carried; the counts are of all.
+    """
+
+    TYPE: ClassVar[str] = "ev.inventory.bom.changed.v1"
+    SUBJECT: ClassVar[str] = "asset_id"
+
+    asset_id: UUID
+    owner_team: str = ""
+    origin: str
+    added: tuple[ComponentChange, ...] = ()
+    removed: tuple[ComponentChange, ...] = ()
+    changed: tuple[ComponentChange, ...] = ()
+    added_count: int = 0
+    removed_count: int = 0
+    changed_count: int = 0
+
+
+class ArtifactDenied(Event):
+    """An asset holds an artifact whose digest is denied, or descends from one that does. Once an asset and denial.
+
+    `version` is that of the denial. `path` runs from the holder to the asset, both included; of a very long one the
+    middle is left out. `place` is the file or component that has the digest.
+    """
+
+    TYPE: ClassVar[str] = "ev.inventory.artifact.denied.v1"
+    SUBJECT: ClassVar[str] = "asset_id"
+
+    asset_id: UUID
+    asset_name: str
+    asset_type: AssetType
+    owner_team: str = ""
+    algorithm: str
+    digest: str
+    reason: str
+    reference: str = ""
+    holder_id: UUID
+    place: str = ""
+    path: tuple[UUID, ...] = ()

@@ -1,6 +1,19 @@
 """HTTP in, HTTP out."""
 
-from services.inventory.api import assets, boms, combinations, discovery, evidence, gaps, gate, graph, imports
+from services.inventory.api import (
+    artifacts,
+    assets,
+    boms,
+    cards,
+    combinations,
+    discovery,
+    estate,
+    evidence,
+    gaps,
+    gate,
+    graph,
+    imports,
+)
 
 routers = (
     imports.router,
@@ -10,6 +23,9 @@ routers = (
     gate.router,
     gaps.router,
     boms.router,
+    estate.router,
+    cards.router,
     discovery.router,
     evidence.router,
+    artifacts.router,
 )

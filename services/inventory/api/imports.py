@@ -10,7 +10,6 @@ is ended: its last result says so, and from that line on nothing was stored.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.inventory.api.models import NewAsset
+from services.inventory.api.spool import Spool
 from services.inventory.application.imports import Result, register_assets
 from services.inventory.domain.asset import Asset, register
 from shared import telemetry
@@ -50,7 +50,6 @@ IDLE_SECONDS = 0.05
 """A batch that is not full is stored when the client pauses this long."""
 STALL_SECONDS = 60.0
 """A client that sends nothing for this long has its import ended."""
-SPOOL_IN_MEMORY_BYTES = 1_048_576
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Pauses between tries of a batch while the database is away; after the last the batch's lines fail."""
 
@@ -105,54 +104,6 @@ class _Splitter:
         return _Line(self._number + 1, refusal)
 
 
-class _Spool:
-    """Result lines between those who make them and the client who reads them; never holds up the former."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY_BYTES)  # noqa: SIM115  # closed by close()
-        self._written = 0
-        self._read = 0
-        self._more = asyncio.Event()
-        self._ended = False
-
-    def write(self, text: bytes) -> None:
-        if self._read == self._written and self._written:
-            # Everything was read: start over, so that a client that keeps up costs one small buffer.
-            self._file.seek(0)
-            self._file.truncate()
-            self._read = self._written = 0
-        self._file.seek(self._written)
-        self._file.write(text)
-        self._written += len(text)
-        self._more.set()
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes, those included that were read since it was last empty."""
-        return self._written
-
-    def end(self) -> None:
-        self._ended = True
-        self._more.set()
-
-    async def parts(self) -> AsyncGenerator[bytes]:
-        """What was written, until `end`."""
-        while True:
-            if self._read < self._written:
-                self._file.seek(self._read)
-                part = self._file.read(min(65_536, self._written - self._read))
-                self._read += len(part)
-                yield part
-            elif self._ended:
-                return
-            else:
-                self._more.clear()
-                await self._more.wait()
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class _Import:
     """One import from its first byte to its last result."""
 
@@ -160,7 +111,7 @@ class _Import:
         self._request = request
         self._caller: Caller = request.state.caller
         self._runtime: Runtime = request.app.state.runtime
-        self.spool = _Spool()
+        self.spool = Spool()
         self._refused = 0
 
     async def run(self) -> None:

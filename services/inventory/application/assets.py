@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from services.inventory.application import bom_changes
 from services.inventory.domain.asset import (
     Asset,
     Change,
@@ -98,6 +99,7 @@ async def amend_asset(
         fields = tuple(change.field for change in changes)
         event = AssetUpdated(version=after.version, occurred_at=at, asset=after.snapshot(), changed=fields)
         await _commit(tx, caller, current.asset, after, changes, event, "updated", {})
+        await bom_changes.asset_changed(tx, current.asset, after, frozenset(fields), at, caller.subject)
     return Known(after, current.risk_score, current.risk_level)
 
 

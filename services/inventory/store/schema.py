@@ -269,6 +269,112 @@ bom_table = sa.Table(
     sa.Column("stored_by", sa.Text, nullable=False),
 )
 
+model_card_table = sa.Table(
+    "asset_model_card",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("declared", JSONB, nullable=False, comment="what a person said; wins"),
+    sa.Column("inferred", JSONB, nullable=False, comment="what sources say"),
+    sa.Column("sources", JSONB, nullable=False, comment="field -> kind, locator and time"),
+    sa.Column("updated_at", _INSTANT, nullable=False),
+    sa.Column("updated_by", sa.Text, nullable=False),
+)
+
+bom_document_table = sa.Table(
+    "bom_document",
+    metadata,
+    sa.Column("bom_id", sa.Uuid, primary_key=True),
+    sa.Column("asset_id", sa.Uuid, comment="whose bill it is; null when it is of nothing that we keep"),
+    sa.Column("number", sa.Integer, nullable=False, comment="counts the bills of that asset, from 1"),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("owner_team", sa.Text, nullable=False, comment="of the import; an asset's bill is seen by who sees it"),
+    sa.Column("digest", sa.Text, nullable=False, comment="SHA-256 of document, hex"),
+    sa.Column("spec_version", sa.Text, nullable=False),
+    sa.Column("components", sa.Integer, nullable=False),
+    sa.Column("document", BYTEA, comment="as it was sent, byte for byte; null of one that we wrote"),
+    sa.Column("parts", JSONB, nullable=False, comment="its components as far as they are compared"),
+    sa.Column("stored_at", _INSTANT, nullable=False),
+    sa.Column("stored_by", sa.Text, nullable=False),
+)
+_bill = bom_document_table.c
+sa.Index(
+    "bom_document_by_asset",
+    _bill.asset_id,
+    _bill.number,
+    unique=True,
+    postgresql_where=sa.text("asset_id IS NOT NULL"),
+)
+
+bom_score_table = sa.Table(
+    "bom_score",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("owner_team", sa.Text, nullable=False),
+    sa.Column("score", sa.SmallInteger, nullable=False, comment="0 to 100"),
+    sa.Column("missing", ARRAY(sa.Text), nullable=False, comment="fields, the most rewarding first"),
+    sa.Column("scored_at", _INSTANT, nullable=False, comment="last_updated of the asset that was scored"),
+    sa.Index("bom_score_lowest", "score", "asset_id"),
+    sa.Index("bom_score_newest", "scored_at"),
+    sa.Index("bom_score_of_team", "owner_team", "score", "asset_id"),
+)
+
+artifact_digest_table = sa.Table(
+    "artifact_digest",
+    metadata,
+    sa.Column("algorithm", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("expires_at", _INSTANT),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("updated_at", _INSTANT, nullable=False),
+    sa.Column("updated_by", sa.Text, nullable=False),
+    sa.Index("artifact_digest_expiring", "expires_at", postgresql_where=sa.text("expires_at IS NOT NULL")),
+)
+
+asset_digest_table = sa.Table(
+    "asset_digest",
+    metadata,
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column(
+        "origin", sa.Text, primary_key=True, comment="asset: its integrity; bom: its supplied bill; bom:...: another's"
+    ),
+    sa.Column("algorithm", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("place", sa.Text, nullable=False, comment="the file or component"),
+    sa.Index("asset_digest_by_digest", "digest", "algorithm", "asset_id"),
+)
+"""Triggers keep it: on asset for what its integrity says, and on this table itself, so that whichever way a denied
+digest comes in, the task that follows it is owed in the same transaction. The migration has them."""
+
+artifact_hit_table = sa.Table(
+    "artifact_hit",
+    metadata,
+    sa.Column("algorithm", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("asset_id", sa.Uuid, primary_key=True),
+    sa.Column("holder_id", sa.Uuid, nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("path", ARRAY(sa.Uuid), nullable=False, comment="from the holder to the asset"),
+    sa.Column("followed", sa.Boolean, nullable=False, comment="its dependents are hits too"),
+    sa.Column("found_at", _INSTANT, nullable=False),
+    sa.Index("artifact_hit_by_asset", "asset_id"),
+    sa.Index("artifact_hit_by_holder", "holder_id"),
+    sa.Index("artifact_hit_to_follow", "algorithm", "digest", postgresql_where=sa.text("NOT followed")),
+)
+
+artifact_policy_table = sa.Table(
+    "artifact_policy",
+    metadata,
+    sa.Column("team", sa.Text, primary_key=True, comment="empty is the whole organisation"),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("updated_at", _INSTANT, nullable=False),
+    sa.Column("updated_by", sa.Text, nullable=False),
+)
+
 run_table = sa.Table(
     "discovery_run",
     metadata,

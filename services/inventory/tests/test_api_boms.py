@@ -8,6 +8,7 @@ import orjson
 
 from services.inventory.domain import bom
 from services.inventory.tests.test_api_assets import created
+from services.inventory.tests.test_domain_bom import library_finds
 from shared.testing import Harness
 
 SUPPLIED = b'{ "specVersion": "1.6",\n "bomFormat": "CycloneDX", "components": [{"type": "library", "name": "torch"}] }'
@@ -71,3 +72,20 @@ async def test_the_organisations_holds_all_living_assets(inventory: Harness) -> 
     bom.check(document)
     assert [item["bom-ref"] for item in document["components"]] == [base["asset_id"], tuned["asset_id"]]
     assert document["dependencies"] == [{"ref": tuned["asset_id"], "dependsOn": [base["asset_id"]]}]
+
+
+async def test_the_organisations_refers_to_nothing_that_it_does_not_hold(inventory: Harness) -> None:
+    client = inventory.client()
+    gone = await created(client)
+    theirs = await created(client, owner_team="other")
+    own = await created(client, asset_type="fine_tuned_model", upstream_assets=[gone["asset_id"], theirs["asset_id"]])
+    await client.post(f"/v1/assets/{gone['asset_id']}/retire", json={"reason": "r"})
+    whole = (await client.get("/v1/boms/organization", params={"spec_version": "1.6"})).json()
+    assert (whole["specVersion"], len(whole["components"])) == ("1.6", 2)
+    assert whole["dependencies"] == [{"ref": own["asset_id"], "dependsOn": [theirs["asset_id"]]}]
+    assert library_finds(whole) is None
+    teams = (await inventory.client(teams=["search"]).get("/v1/boms/organization")).json()
+    assert [one["bom-ref"] for one in teams["components"]] == [own["asset_id"]]
+    assert teams["dependencies"] == []
+    assert "pedigree" not in teams["components"][0]
+    bom.check(teams)

@@ -13,7 +13,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from services.inventory.api import imports
+from services.inventory.api import imports, spool
 from services.inventory.store.schema import asset_table, dependency_table
 from services.inventory.tests.factories import a_body
 from services.inventory.tests.test_api_assets import EVERYTHING, SHOWN, created
@@ -251,7 +251,7 @@ async def test_lines_may_be_cut_anywhere(wire: Wire) -> None:
 
 
 async def test_a_client_that_reads_only_at_the_end_is_served(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imports, "SPOOL_IN_MEMORY_BYTES", 4_096)
+    monkeypatch.setattr(spool, "SPOOL_IN_MEMORY_BYTES", 4_096)
     wire.reading.clear()
     for _ in range(10):
         wire.send(ndjson(*(a_body() for _ in range(300))))
