@@ -11,20 +11,16 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
-import hyperscan
 import re2
 
 from services.detection.domain import decoding, prefilter
 from services.detection.domain.rules import DATA_KINDS, RegexDetection, Rule, View, compile_pattern, patterns_of
+from services.detection.domain.scanner import Kept, Scanner, Touched
 from shared.contracts.detection import Direction
 
 _MAX_MATCHES = 50
@@ -45,27 +41,6 @@ class Span:
     value_start: int
     value_end: int
     label: str = ""
-
-
-Touched = Mapping[int, Sequence[tuple[int, int]]]
-"""The stretches of a text, in bytes, that may hold a match of an expression, by its number."""
-_STRETCH, _OVERLAP = 3_072, 1_536
-"""Bytes of a stretch of a long folded text, and how much of the one before it repeats: no attack is longer than that.
-In 64 KB of prose nearly every rule finds the words it needs, pages apart; within a stretch few do."""
-
-
-def _stretches(text: bytes) -> list[tuple[int, int]]:
-    if len(text) <= 2 * _STRETCH:
-        return [(0, len(text))]
-    found: list[tuple[int, int]] = []
-    for start in range(0, len(text) - _OVERLAP, _STRETCH):
-        low, high = start, min(len(text), start + _STRETCH + _OVERLAP)
-        while low and text[low] & 0xC0 == 0x80:  # in the middle of a character
-            low -= 1
-        while high < len(text) and text[high] & 0xC0 == 0x80:
-            high += 1
-        found.append((low, high))
-    return found
 
 
 @dataclass(slots=True)
@@ -176,7 +151,9 @@ def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterato
         yield from pattern.regexp.finditer(text)
         return
     gate = pattern.gate
-    for start, end in touched[pattern.number]:
+    last = 0
+    for begin, end in touched[pattern.number]:
+        start = max(begin, last)  # stretches overlap by some bytes
         while start <= end:
             if gate is not None:
                 near, near_end = gate(_UNANCHORED, text, start, end)[0]
@@ -189,132 +166,7 @@ def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterato
             if match is None:
                 break
             yield match
-            start = max(match.end(), match.start() + 1)
-
-
-class Kept(Protocol):
-    """Where compiled databases are kept from one start to the next."""
-
-    def load(self, key: str) -> bytes | None: ...
-
-    def store(self, key: str, data: bytes) -> None: ...
-
-
-class _Database:
-    """A Hyperscan database, with a scratch space for each thread that scans."""
-
-    def __init__(self, listed: list[tuple[int, str, int]], kept: Kept | None) -> None:
-        """Compile (number, expression, flags); numbers are unique."""
-        self._local = threading.local()
-        key = hashlib.sha256(repr((version("hyperscan"), listed)).encode()).hexdigest()
-        if kept is not None and (data := kept.load(key)) is not None:
-            # Of another version or for another processor: Hyperscan says so itself.
-            with contextlib.suppress(hyperscan.error):
-                self._database = hyperscan.loadb(data, hyperscan.HS_MODE_BLOCK)
-                self._local.scratch = hyperscan.Scratch(self._database)
-                return
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._database.compile(
-            ids=[number for number, _, _ in listed],
-            expressions=[pattern.encode() for _, pattern, _ in listed],
-            flags=[flags for _, _, flags in listed],
-        )
-        if kept is not None:
-            kept.store(key, hyperscan.dumpb(self._database))
-
-    def scan(self, text: bytes, numbers: set[int]) -> None:
-        scratch = getattr(self._local, "scratch", None)
-        if scratch is None:
-            scratch = self._local.scratch = hyperscan.Scratch(self._database)
-        add = numbers.add
-        self._database.scan(
-            text, match_event_handler=lambda number, _from, _to, _flags, _context: add(number), scratch=scratch
-        )
-
-
-class _Wordings:
-    """Expressions by the words they need; what several need is looked for once."""
-
-    def __init__(self) -> None:
-        self._conditions: list[tuple[int, prefilter.Condition]] = []
-
-    def add(self, number: int, condition: prefilter.Condition) -> None:
-        self._conditions.append((number, condition))
-
-    def compiled(self, last: int, kept: Kept | None) -> _Database | None:
-        """One database for all of them; `last` is the highest number that is taken."""
-        single = hyperscan.HS_FLAG_SINGLEMATCH
-        listed: list[tuple[int, str, int]] = []
-        words: dict[frozenset[str], int] = {}
-        for number, condition in self._conditions:
-            if isinstance(condition, prefilter.Words):
-                alternatives = _alternatives(condition.any)
-                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
-                continue
-            for wanted in prefilter.words_of(condition):
-                if wanted not in words:
-                    words[wanted] = last = last + 1
-                    alternatives = _alternatives(wanted)
-                    flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
-                    listed.append((last, alternatives, flags))
-            listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
-        return _Database(listed, kept) if listed else None
-
-
-class _Scanner:
-    """Which expressions a text touches: by the words they need, and those that need none by themselves."""
-
-    def __init__(self, expressions: list[tuple[int, str, bool]], kept: Kept | None) -> None:
-        """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
-        single = hyperscan.HS_FLAG_SINGLEMATCH
-        # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
-        # encodings, what cares for case, and what does not.
-        direct: dict[str, list[tuple[int, str, int]]] = {}
-        # What only a text beyond ASCII can match, eleven languages' rules among it, is apart too: half of the words.
-        near, far = _Wordings(), _Wordings()
-        for number, pattern, sensitive in expressions:
-            condition = None if sensitive else prefilter.condition_of(pattern)
-            if condition is None or not prefilter.worthwhile(condition, pattern):
-                flags = single | _case_and_encoding(pattern, sensitive=sensitive)
-                caseless = flags & hyperscan.HS_FLAG_CASELESS or pattern.startswith("(?i)")
-                kind = "signs" if number < len(_SIGNS) else "caseless" if caseless else "cased"
-                direct.setdefault(kind, []).append((number, prefilter.relaxed(pattern), flags))
-                continue
-            wordings = far if prefilter.beyond_ascii(condition) else near
-            wordings.add(number, prefilter.lightened(condition))
-        last = max((number for number, _, _ in expressions), default=0)
-        self._direct = [_Database(one, kept) for one in direct.values()]
-        self._near, self._far = near.compiled(last, kept), far.compiled(last, kept)
-
-    def touched(self, text: bytes) -> set[int]:
-        """Numbers of the expressions that may match: all that do, and a few more."""
-        numbers: set[int] = set()
-        if not text:
-            return numbers
-        for database in self._direct:
-            database.scan(text, numbers)
-        spaced = prefilter.spaced(text)
-        if self._near is not None:
-            self._near.scan(spaced, numbers)
-        if self._far is not None and not text.isascii():
-            self._far.scan(spaced, numbers)
-        return numbers
-
-
-def _alternatives(words: Iterable[str]) -> str:
-    return "(?:" + "|".join(_word(word) for word in sorted(words)) + ")"
-
-
-def _word(word: str) -> str:
-    bound = word.startswith(prefilter.BOUNDARY)
-    escaped: str = re2.escape(word.removeprefix(prefilter.BOUNDARY))
-    return (r"\b" if bound else "") + escaped
-
-
-def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
-    # Without UTF-8 a gap counts bytes instead of characters; its upper bound is gone anyway, and states are far fewer.
-    case = 0 if sensitive else hyperscan.HS_FLAG_CASELESS
-    return int(case | (0 if pattern.isascii() else hyperscan.HS_FLAG_UTF8))
+            last = start = max(match.end(), match.start() + 1)
 
 
 class PatternSet:
@@ -357,8 +209,8 @@ class PatternSet:
         if multi:
             signs = [(at, pattern, True) for at, pattern in enumerate(decoding.TRIGGERS.values())]
             self._scanners = {
-                View.TEXT: _Scanner(expressions[View.TEXT], kept),
-                View.RAW: _Scanner(signs + expressions[View.RAW], kept),
+                View.TEXT: Scanner(expressions[View.TEXT], 0, kept),
+                View.RAW: Scanner(signs + expressions[View.RAW], len(_SIGNS), kept),
             }
 
     def scan(
@@ -375,31 +227,25 @@ class PatternSet:
         if not self._multi:
             asked = (one for one in self._rules[view] if one.applies(direction))
             return [(one.rule, spans) for one in asked if (spans := one.spans(text, None))], _NO_SIGNS
-        touched: dict[int, list[tuple[int, int]]] = {}
-        # Keys and tables can be longer than a stretch, so raw text is looked at as a whole.
-        for start, end in _stretches(text) if view is View.TEXT else [(0, len(text))]:
-            for number in self._scanners[view].touched(text[start:end]):
-                places = touched.setdefault(number, [])
-                if places and start <= places[-1][1]:
-                    places[-1] = (places[-1][0], end)
-                else:
-                    places.append((start, end))
+        scanner = self._scanners[view]
+        signs = _signs(scanner.signs(text))
+        touched = scanner.touched(text)
         if not touched:
-            return [], _NO_SIGNS
+            return [], signs
         by_number = self._by_number[view]
         candidates = {id(one): one for number in touched if (one := by_number.get(number)) is not None}
         asked = (one for one in candidates.values() if one.applies(direction))
         results = [(one.rule, spans) for one in asked if (spans := one.spans(text, touched))]
-        return results, _signs(touched) if view is View.RAW else _NO_SIGNS
+        return results, signs
 
     def signs(self, text: str) -> frozenset[str]:
         """The signs of encodings in a text; this set must have been compiled under Hyperscan."""
-        return _signs(self._scanners[View.RAW].touched(text.encode()))
+        return _signs(self._scanners[View.RAW].signs(text.encode()))
 
 
 _SIGNS = tuple(decoding.TRIGGERS)
 _NO_SIGNS: frozenset[str] = frozenset()
 
 
-def _signs(touched: Iterable[int]) -> frozenset[str]:
-    return frozenset(_SIGNS[number] for number in touched if number < len(_SIGNS))
+def _signs(numbers: Iterable[int]) -> frozenset[str]:
+    return frozenset(_SIGNS[number] for number in numbers)
