@@ -85,10 +85,11 @@ class _Pattern:
             self._gate = compiled._regexp.Match
         return self._gate
 
-    def span(self, match: Any) -> Span:
-        start, end = match.span()
+    def span(self, spans: Sequence[tuple[int, int]]) -> Span:
+        """A match, given as the spans of all its groups."""
+        start, end = spans[0]
         for index, label in self._groups:
-            value_start, value_end = match.span(index)
+            value_start, value_end = spans[index]
             if value_start >= 0:
                 return Span(start, end, value_start, value_end, label)
         return Span(start, end, start, end)
@@ -145,12 +146,16 @@ _LOOSE_END = 1_024
 every time."""
 
 
-def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterator[Any]:
-    """Matches of a pattern in order, looked for where the text touches it."""
+def _matches(
+    pattern: _Pattern, text: bytes, touched: Touched | None
+) -> Iterator[Sequence[tuple[int, int]]]:
+    """Matches of a pattern, as the spans of their groups, in order, looked for where the text touches it."""
     if touched is None:
-        yield from pattern.regexp.finditer(text)
+        for match in pattern.regexp.finditer(text):
+            yield [match.span(), *(match.span(index) for index in range(1, match.re.groups + 1))]
         return
     gate = pattern.gate
+    find = pattern.regexp._regexp.Match
     last = 0
     for begin, end in touched[pattern.number]:
         start = max(begin, last)  # stretches overlap by some bytes
@@ -162,11 +167,12 @@ def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterato
                 start = near
                 if near_end - near > _LOOSE_END:
                     gate = None
-            match = pattern.regexp.search(text, start, end)
-            if match is None:
+            spans = find(_UNANCHORED, text, start, end)
+            low, high = spans[0]
+            if low < 0:
                 break
-            yield match
-            last = start = max(match.end(), match.start() + 1)
+            yield spans
+            last = start = max(high, low + 1)
 
 
 class PatternSet:

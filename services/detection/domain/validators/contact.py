@@ -151,8 +151,22 @@ _RESOLVERS = frozenset(
 _VERSION = re.compile(r"(?i)(?:\bv|ver(?:sion)?|release|build|firmware|driver|chapter|section|§|oid|[=<>~^]=)[\s:.]*$")
 
 
+_DOTTED = re.compile(r"(0|[1-9]\d{0,2})" + r"\.(0|[1-9]\d{0,2})" * 3, re.ASCII)
+_PARTLY_SPECIAL = frozenset(map(str, (0, 10, 100, 127, 169, 172, 192, 198, 203, *range(224, 256))))
+"""First numbers of addresses of which some are not routable: the rest needs no look at forty networks."""
+_VERSION_REACH = 48
+
+
 def ip_address(value: str, around: Around = NOWHERE) -> bool:
     """A routable address that is no public resolver's, and no version number with four parts."""
+    if (plain := _DOTTED.fullmatch(value)) is not None and plain.group(1) not in _PARTLY_SPECIAL:
+        parts = [int(part) for part in plain.groups()]
+        return (
+            max(parts) < 256
+            and max(parts) > 25
+            and value not in _RESOLVERS
+            and _VERSION.search(around.before[-_VERSION_REACH:]) is None
+        )
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
