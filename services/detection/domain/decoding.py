@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import re2
 
 from services.detection.domain import folding
-from services.detection.domain.runs import ASCII85, BASE85, Searched, alphabet
+from services.detection.domain.runs import ASCII85, BASE85, Searched, alphabet, spans_of
 
 MAX_CHARACTERS = 65_536
 MAX_PASSES = 3
@@ -531,9 +531,9 @@ def disguised_parts(text: str, signs: frozenset[str]) -> list[tuple[int, int]]:
     lower = data.lower()
     spans: list[tuple[int, int]] = []
     if "leet" in signs:
-        told = {match.start() for match in _TELLS.finditer(lower)}
-        for swap in (_SWAP_I, _SWAP_L):
-            spans += [match.span() for match in _TELLS.finditer(lower.translate(swap)) if match.start() not in told]
+        for swap in (_SWAP_I, _SWAP_L) if b"1" in lower or b"|" in lower else (_SWAP_I,):
+            swapped = spans_of(_TELLS, lower.translate(swap))
+            spans += [(start, end) for start, end in swapped if _TELLS.match(lower, start, end) is None]
     for sign, pattern in (("shifted", _SHIFTED), ("reversed", _REVERSED), ("pig_latin", _PIG)):
         if sign in signs:
             spans += [match.span() for match in itertools.islice(pattern.finditer(lower), _MAX_FRAGMENTS)]

@@ -47,6 +47,8 @@ from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
 
 MAX_FINDINGS = 50
 _REPETITION_LENGTH = 1_500
+_REPETITION_START = 8_192
+"""Bytes whose compression mostly says already that a whole text, which cannot take less, repeats itself too little."""
 _STAND_IN = {
     "session": ("session", "actor", "asset"),
     "actor": ("actor", "session", "asset"),
@@ -132,6 +134,9 @@ class Detector:
         self.statistical = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, StatisticalDetection)
         ]
+        self.least_repetition = min(
+            (one.threshold for _, one in self.statistical if one.metric is Metric.REPETITION_RATIO), default=0.0
+        )
         self.rates = [(one, one.detection) for one in self._rules if isinstance(one.detection, RateDetection)]
         self.policies = [(one, one.detection) for one in self._rules if isinstance(one.detection, PolicyDetection)]
         self.similarity = [
@@ -384,7 +389,7 @@ class _Gathering:
         text = segment.text
         figures: dict[Metric, float] = {}
         if len(text) >= _REPETITION_LENGTH:
-            figures[Metric.REPETITION_RATIO] = len(text) / len(zlib.compress(text.encode(), 1))
+            figures[Metric.REPETITION_RATIO] = self._repetition(text, raw.data)
         if not text.isascii():
             figures[Metric.INVISIBLE_BREAKS] = raw.breaks
             figures[Metric.HIDDEN_MESSAGE_LENGTH] = sum(len(message) for _, _, message in folding.smuggled(text))
@@ -392,6 +397,15 @@ class _Gathering:
             figures[Metric.MIXED_SCRIPT_WORDS] = raw.mixed
         for metric, value in figures.items():
             self._threshold(metric, value, segment.direction, (segment.field, len(text)))
+
+    def _repetition(self, text: str, data: bytes) -> float:
+        """How many times shorter compression makes a text; at most that where no rule could ask for more."""
+        start = data[:_REPETITION_START]
+        if len(start) < len(data):
+            at_most = len(text) / len(zlib.compress(start, 1))
+            if at_most <= self._detector.least_repetition:
+                return at_most
+        return len(text) / len(zlib.compress(data, 1))
 
     def _threshold(
         self,

@@ -215,8 +215,8 @@ class PatternSet:
         if multi:
             signs = [(at, pattern, True) for at, pattern in enumerate(decoding.TRIGGERS.values())]
             self._scanners = {
-                View.TEXT: Scanner(expressions[View.TEXT], 0, kept),
-                View.RAW: Scanner(signs + expressions[View.RAW], len(_SIGNS), kept),
+                View.TEXT: Scanner(expressions[View.TEXT], kept, folded=True),
+                View.RAW: Scanner(signs + expressions[View.RAW], kept, folded=False, signs=len(_SIGNS)),
             }
 
     def scan(

@@ -319,3 +319,22 @@ def beyond_ascii(condition: Condition) -> bool:
         return not any(word.isascii() for word in condition.any)
     parts = (beyond_ascii(part) for part in condition.parts)
     return any(parts) if isinstance(condition, All) else all(parts)
+
+
+def in_ascii(condition: Condition) -> Condition | None:
+    """The condition over what its words have of ASCII, for text whose other letters may be small or capital."""
+    if isinstance(condition, Words):
+        words = [_in_ascii(word) for word in condition.any]
+        return Words(_least(words)) if all(_says_enough(word) for word in words) else None
+    if isinstance(condition, Any_):
+        return any_of(in_ascii(part) for part in condition.parts)
+    return all_of(part for one in condition.parts if (part := in_ascii(one)) is not None)
+
+
+def _in_ascii(word: str) -> str:
+    return word if word.isascii() else max(re.split(r"[^\x20-\x7e]+", word), key=len)
+
+
+def within(pattern: str, characters: int) -> bool:
+    """Whether no match of a pattern is longer than that."""
+    return bool(_parser.parse(pattern).getwidth()[1] <= characters)

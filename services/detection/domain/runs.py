@@ -21,6 +21,20 @@ def alphabet(characters: bytes) -> bytes:
     return bytes(code in characters for code in range(256))
 
 
+def spans_of(pattern: Any, data: bytes) -> list[tuple[int, int]]:
+    """Where an RE2 pattern matches, without a match object for each."""
+    found: list[tuple[int, int]] = []
+    match = pattern._regexp.Match
+    start, end = 0, len(data)
+    while start < end:
+        low, high = match(_UNANCHORED, data, start, end)[0]
+        if low < 0:
+            break
+        found.append((low, high))
+        start = max(high, low + 1)
+    return found
+
+
 class Searched:
     """A text with its bytes, and the way from places in these to places in it."""
 
@@ -56,15 +70,7 @@ class Searched:
 
     def matches(self, pattern: Any) -> list[tuple[int, int]]:
         """Spans, in characters, of the matches of an RE2 pattern over bytes."""
-        found: list[tuple[int, int]] = []
-        match, data = pattern._regexp.Match, self.data
-        start, end = 0, len(self.data)
-        while start < end:
-            low, high = match(_UNANCHORED, data, start, end)[0]
-            if low < 0:
-                break
-            found.append((low, high))
-            start = max(high, low + 1)
+        found = spans_of(pattern, self.data)
         more = self._continuations
         if more is None or not found:
             return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -30,14 +31,13 @@ _LONG = 2 * BLOCK
 _MOST_BLOCKS = 64
 _BEYOND = 96
 """Bytes of the next block that are read with one: no word is longer."""
-_STRETCHED = 256
-"""The same where whitespace stands in runs, which are one space to a word."""
-_WIDE = b" " * 64
 _SPACES = bytes(0x20 if code in b"\t\n\r\x0b\x0c" else code for code in range(256))
-_LEAST_LITERAL = 4
+_LEAST_LITERAL = 3
 """Bytes of a word, spaces aside, that is looked for wherever it stands. Shorter ones are in everything, and are asked
 for only where a condition has nothing else."""
 _MOST_WAYS = 64
+_WIDEST = BLOCK // 4
+"""Characters of the longest match of a pattern over raw text that is looked for between neighbouring blocks."""
 
 
 class Kept(Protocol):
@@ -189,20 +189,20 @@ class Conditions:
 
 
 def blocks_of(text: bytes) -> tuple[int, list[bytes]]:
-    """A long text in blocks of so many bytes, every run of whitespace in them one space, with a look beyond each."""
+    """A long text in blocks of so many bytes, every run of whitespace one space, each with a look beyond its end."""
     size = max(BLOCK, -(-len(text) // _MOST_BLOCKS))
     plain = b" %b " % text.translate(_SPACES)
-    starts = range(1, len(text) + 1, size)
-    if b"  " not in plain[1:-1]:
-        return size, [plain[start - 1 : start + size + _BEYOND] for start in starts]
-    beyond = size if _WIDE in plain else _STRETCHED
-    found: list[bytes] = []
-    for start in starts:
-        block = plain[start - 1 : start + size + beyond]
-        while b"  " in block:
-            block = block.replace(b"  ", b" ")
-        found.append(block)
-    return size, found
+    borders = range(1, len(text) + size, size)
+    if b"  " not in plain:
+        return size, [plain[start - 1 : end + _BEYOND] for start, end in itertools.pairwise(borders)]
+    codes = np.frombuffer(plain, np.uint8)
+    spaces = codes == 0x20
+    spaces[1:] &= spaces[:-1]
+    spaces[0] = False
+    kept = np.flatnonzero(~spaces)
+    plain = codes[kept].tobytes()
+    places = np.searchsorted(kept, borders).tolist()
+    return size, [plain[max(0, start - 1) : end + _BEYOND] for start, end in itertools.pairwise(places)]
 
 
 def _spans(bits: int, size: int, length: int) -> Iterator[tuple[int, int]]:
@@ -222,8 +222,17 @@ def _spans(bits: int, size: int, length: int) -> Iterator[tuple[int, int]]:
 class Scanner:
     """Which expressions a text touches: by the words they need, and those that need none by themselves."""
 
-    def __init__(self, expressions: list[tuple[int, str, bool]], signs: int, kept: Kept | None) -> None:
-        """Compile (number, pattern, case sensitive) expressions; numbers are unique, those below `signs` are signs."""
+    def __init__(
+        self, expressions: list[tuple[int, str, bool]], kept: Kept | None, *, folded: bool, signs: int = 0
+    ) -> None:
+        """Compile (number, pattern, case sensitive) expressions.
+
+        Args:
+            expressions: numbers are unique, those below `signs` are signs of encodings.
+            folded: texts will be in small letters, and no match is longer than a block. Otherwise keys and tables are
+                to be found that may be longer.
+        """
+        self._anywhere: set[int] = set()
         single = hyperscan.HS_FLAG_SINGLEMATCH
         # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
         # encodings, what cares for case, and what does not.
@@ -232,7 +241,12 @@ class Scanner:
         near: list[tuple[int, prefilter.Condition]] = []
         far: list[tuple[int, prefilter.Condition]] = []
         for number, pattern, sensitive in expressions:
-            condition = None if sensitive else prefilter.condition_of(pattern)
+            loose = not sensitive or pattern.startswith("(?i)")
+            condition = prefilter.condition_of(pattern) if loose else None
+            if condition is not None and not folded:
+                condition = prefilter.in_ascii(condition)
+                if not prefilter.within(pattern, _WIDEST):
+                    self._anywhere.add(number)
             if condition is None or not prefilter.worthwhile(condition, pattern):
                 flags = single | _case_and_encoding(pattern, sensitive=sensitive)
                 caseless = flags & hyperscan.HS_FLAG_CASELESS or pattern.startswith("(?i)")
@@ -270,7 +284,7 @@ class Scanner:
         size, blocks = blocks_of(lower)
         for one in asked:
             for number, bits in one.met_near(blocks).items():
-                found[number] = tuple(_spans(bits, size, len(text)))
+                found[number] = whole if number in self._anywhere else tuple(_spans(bits, size, len(text)))
         return found
 
 
