@@ -212,6 +212,8 @@ def _base64_pieces(token: str) -> str | None:
     """Base64 in short lines, or word by word; plain words before and after it stay."""
     pieces = token.split()
     for first in range(min(2, len(pieces))):
+        if not _begins_as_text("".join(pieces[first : first + 5])[:16]):
+            continue
         for last in range(len(pieces), max(first, len(pieces) - 3), -1):
             joined = _base64("".join(pieces[first:last]))
             if joined is not None:
@@ -219,6 +221,13 @@ def _base64_pieces(token: str) -> str | None:
     words = [_base64_word(piece) or piece for piece in pieces]
     changed = sum(word != piece for word, piece in zip(words, pieces, strict=True))
     return " ".join(words) if changed >= 3 else None
+
+
+def _begins_as_text(token: str) -> bool:
+    try:
+        return _begins_utf8(base64.b64decode(token.replace("=", "")[: len(token) // 4 * 4]))
+    except (binascii.Error, ValueError):
+        return True
 
 
 def _base64_word(piece: str) -> str | None:
@@ -245,7 +254,9 @@ def _base85(token: str) -> str | None:
     for decoder in decoders:
         try:
             # A path or an address is seen to be none by its first bytes, and need not be decoded whole.
-            if token.startswith("<~") or _begins_utf8(decoder(token[:25].encode())[:12]):
+            if token.startswith("<~") or all(
+                _begins_utf8(decoder(token[:size].encode())[: size // 2]) for size in (25, 125)
+            ):
                 text = _readable(decoder(token[:_MAX_TOKEN].encode()))
             else:
                 continue
@@ -532,8 +543,8 @@ def disguised_parts(text: str, signs: frozenset[str]) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     if "leet" in signs:
         for swap in (_SWAP_I, _SWAP_L) if b"1" in lower or b"|" in lower else (_SWAP_I,):
-            swapped = spans_of(_TELLS, lower.translate(swap))
-            spans += [(start, end) for start, end in swapped if _TELLS.match(lower, start, end) is None]
+            swapped = lower.translate(swap)
+            spans += [span for span in spans_of(_TELLS, swapped) if lower[slice(*span)] != swapped[slice(*span)]]
     for sign, pattern in (("shifted", _SHIFTED), ("reversed", _REVERSED), ("pig_latin", _PIG)):
         if sign in signs:
             spans += [match.span() for match in itertools.islice(pattern.finditer(lower), _MAX_FRAGMENTS)]
@@ -621,10 +632,10 @@ def disguises(text: str, signs: frozenset[str]) -> list[Disguise]:
     readings: list[Disguise] = []
     if "leet" in signs:
         data = text.lower().encode()
-        told = len(_TELLS.findall(data))
+        told = len(spans_of(_TELLS, data))
         for table, swap in ((_LEET_I, _SWAP_I), (_LEET_L, _SWAP_L)):
             # Digits and e-mail addresses are everywhere; only a text that says more of attacks without them is read on.
-            if len(_TELLS.findall(data.translate(swap))) > told:
+            if len(spans_of(_TELLS, data.translate(swap))) > told:
                 reading, words = _unleet(text, table)
                 if words >= 2 and all(reading != other.text for other in readings):
                     readings.append(Disguise(reading, "leet"))

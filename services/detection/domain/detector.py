@@ -16,7 +16,7 @@ from services.detection.domain.assets import Asset, exceeds
 from services.detection.domain.classifier import Classifier
 from services.detection.domain.evidence import Sensitive, excerpt, merge
 from services.detection.domain.interaction import Interaction, Segment
-from services.detection.domain.matching import MAX_VALUES, PatternSet, Span
+from services.detection.domain.matching import MAX_VALUES, Effort, PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
     DATA_KINDS,
@@ -172,13 +172,19 @@ class Detector:
         gathered.check_policies()
         return gathered.result()
 
-    def matches(self, reading: Reading, asset_id: UUID | None, direction: Direction | None = None) -> Matches:
+    def matches(
+        self,
+        reading: Reading,
+        asset_id: UUID | None,
+        direction: Direction | None = None,
+        effort: Effort | None = None,
+    ) -> Matches:
         """The pattern rules that match a reading, with where; notes on it the signs of encodings.
 
         Rules for certain assets, or for texts that go another way, are not even looked at for others, whom they would
         cost time.
         """
-        found, reading.signs = self._shipped.scan(reading.data, reading.view, direction)
+        found, reading.signs = self._shipped.scan(reading.data, reading.view, direction, effort)
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
         for own in (self._own, *self._own_of.get(asset_id, ())):
             found += own.scan(reading.data, reading.view, direction)[0]
@@ -278,17 +284,23 @@ class _Gathering:
         label: str = "",
     ) -> None:
         score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention, judged=judged), at_most), 2)
-        known = self._findings.get((rule.id, evidence.field))
-        if known is None or known.score < score:
+        if self._is_news(rule, evidence.field, score):
             self._findings[rule.id, evidence.field] = self._detector.finding(rule, evidence, score, label)
+
+    def _is_news(self, rule: Rule, field: str, score: float) -> bool:
+        known = self._findings.get((rule.id, field))
+        return known is None or known.score < score
 
     # -- text ----------------------------------------------------------------------------------------------------
 
     def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
         first: Reading | None = None
+        effort = Effort()
         for reading in readings(segment.text, self._detector.signs):
             first = first or reading
-            found = self._detector.matches(reading, self._interaction.asset_id, segment.direction)
+            if not effort.goes_on(len(reading.text)):
+                break
+            found = self._detector.matches(reading, self._interaction.asset_id, segment.direction, effort)
             values = values_of(found, reading)
             if reading.view is View.RAW:
                 self._known[reading.text] = merge(span for _, spans in values for span in spans)
@@ -308,6 +320,10 @@ class _Gathering:
                 self._compare(segment, reading, prompts)
         if first is not None:
             self._measure_text(segment, first)
+        if effort.unread:
+            self._threshold(
+                Metric.UNREAD_PATTERNS, effort.unread, segment.direction, (segment.field, len(segment.text))
+            )
 
     def _sensitive(self, text: str) -> list[Sensitive]:
         known = self._known.get(text)
@@ -339,6 +355,10 @@ class _Gathering:
         """Record a match; True when further ones of this rule in this reading would say nothing new."""
         assert isinstance(rule.detection, RegexDetection)
         mention = rule.detection.quotable and is_mention(reading.text, *span)
+        score = verdict.score_of(rule, hidden=bool(reading.via), mention=mention)
+        if rule.response is not Response.REDACT and not self._is_news(rule, segment.field, round(score, 2)):
+            # Where it stands in the original takes a pass over a text beyond ASCII, for each of its readings.
+            return not mention
         evidence = self._evidence(segment, reading, span)
         self._add(rule, evidence, hidden=bool(reading.via), mention=mention)
         if rule.response is Response.REDACT:
@@ -355,6 +375,9 @@ class _Gathering:
             if head not in judged:
                 continue
             score, judgement = judged[head]
+            told = verdict.score_of(rule, hidden=bool(reading.via), judged=score)
+            if not self._is_news(rule, segment.field, round(told, 2)):
+                continue
             evidence = self._evidence(segment, reading, (judgement.start, judgement.end))
             self._add(rule, evidence, hidden=bool(reading.via), judged=score)
 

@@ -335,6 +335,12 @@ def _in_ascii(word: str) -> str:
     return word if word.isascii() else max(re.split(r"[^\x20-\x7e]+", word), key=len)
 
 
-def within(pattern: str, characters: int) -> bool:
-    """Whether no match of a pattern is longer than that."""
-    return bool(_parser.parse(pattern).getwidth()[1] <= characters)
+def width_of(pattern: str) -> int:
+    """Characters of the longest match of a pattern; a large number where there is no bound, or it cannot be told."""
+    try:
+        return int(_parser.parse(pattern).getwidth()[1])
+    except (re.error, RecursionError):
+        return _UNKNOWN
+
+
+_UNKNOWN = 1 << 31

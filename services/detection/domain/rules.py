@@ -129,6 +129,7 @@ class Metric(StrEnum):
     HIDDEN_MESSAGE_LENGTH = "hidden_message_length"
     BIDI_CONTROLS = "bidi_controls"
     MIXED_SCRIPT_WORDS = "mixed_script_words"
+    UNREAD_PATTERNS = "unread_patterns"
     TOOL_CALLS_PER_MINUTE = "tool_calls_per_minute"
     REQUESTS_PER_MINUTE = "requests_per_minute"
     TOKENS_PER_MINUTE = "tokens_per_minute"
@@ -480,8 +481,8 @@ def fold_pattern(pattern: str) -> str:
     )
 
 
-def compile_pattern(pattern: str, *, case_sensitive: bool, field: str) -> Any:
-    """One pattern under RE2.
+def compile_pattern(pattern: str, *, case_sensitive: bool, field: str, capturing: bool = True) -> Any:
+    """One pattern under RE2; not `capturing`, its groups are not told, which long matches cost dear.
 
     Raises:
         InvalidRule: it is not RE2 syntax, or matches everything; `field` is the JSON Pointer of the pattern.
@@ -489,6 +490,7 @@ def compile_pattern(pattern: str, *, case_sensitive: bool, field: str) -> Any:
     options = re2.Options()
     options.case_sensitive = case_sensitive
     options.log_errors = False
+    options.never_capture = not capturing
     options.max_mem = MAX_MEMORY_BYTES
     try:
         compiled = re2.compile(pattern, options)

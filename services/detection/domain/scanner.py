@@ -27,7 +27,8 @@ Touched = Mapping[int, Sequence[tuple[int, int]]]
 BLOCK = 2_048
 """Bytes of a block of a long text. The words of a condition must stand in two neighbours, so that what is longer than a
 block may be missed: no attack's sentence is. In 64 KB of prose nearly every rule finds its words, pages apart."""
-_LONG = 2 * BLOCK
+LONG = 2 * BLOCK
+"""Bytes up to which a text is one stretch."""
 _MOST_BLOCKS = 64
 _BEYOND = 96
 """Bytes of the next block that are read with one: no word is longer."""
@@ -241,11 +242,11 @@ class Scanner:
         near: list[tuple[int, prefilter.Condition]] = []
         far: list[tuple[int, prefilter.Condition]] = []
         for number, pattern, sensitive in expressions:
-            loose = not sensitive or pattern.startswith("(?i)")
+            loose = number >= signs and (not sensitive or pattern.startswith("(?i)"))
             condition = prefilter.condition_of(pattern) if loose else None
             if condition is not None and not folded:
                 condition = prefilter.in_ascii(condition)
-                if not prefilter.within(pattern, _WIDEST):
+                if prefilter.width_of(pattern) > _WIDEST:
                     self._anywhere.add(number)
             if condition is None or not prefilter.worthwhile(condition, pattern):
                 flags = single | _case_and_encoding(pattern, sensitive=sensitive)
@@ -275,7 +276,7 @@ class Scanner:
         if not asked:
             return found
         lower = text.lower()
-        if len(text) <= _LONG:
+        if len(text) <= LONG:
             spaced = prefilter.spaced(lower)
             for one in asked:
                 for number in one.met(spaced):
