@@ -379,6 +379,8 @@ class Hours(Part):
 class Example(Part):
     """An interaction for a rule to be tried on, `repeat` times; `before` are the session's earlier outputs.
 
+    Its text is the content, `copies` times over.
+
     `turns` in place of content is a whole session, of which any turn may make the rule fire; `usage_hours` is the
     usage of an asset or actor.
     """
@@ -393,6 +395,7 @@ class Example(Part):
     arguments: dict[str, Any] = {}
     before: tuple[str, ...] = ()
     repeat: int = Field(default=1, ge=1, le=2_000)
+    copies: int = Field(default=1, ge=1, le=2_000)
     asset: dict[str, Any] | None = None
     references: tuple[str, ...] = ()
     usage: dict[str, float] | None = None
