@@ -36,6 +36,8 @@ _SPACES = bytes(0x20 if code in b"\t\n\r\x0b\x0c" else code for code in range(25
 _LEAST_LITERAL = 3
 """Bytes of a word, spaces aside, that is looked for wherever it stands. Shorter ones are in everything, and are asked
 for only where a condition has nothing else."""
+_RARE = 100
+"""Texts in a thousand that may meet a condition by the guess of prefilter.often, to be asked for nothing more."""
 _MOST_WAYS = 64
 _WIDEST = BLOCK // 4
 """Characters of the longest match of a pattern over raw text that is looked for between neighbouring blocks."""
@@ -101,6 +103,11 @@ def _lighter(condition: prefilter.Condition) -> prefilter.Condition | None:
     return prefilter.all_of(part for one in condition.parts if (part := _lighter(one)) is not None)
 
 
+def _light_enough(condition: prefilter.Condition) -> prefilter.Condition:
+    lighter = _lighter(condition)
+    return lighter if lighter is not None and prefilter.often(lighter) <= _RARE else condition
+
+
 Ways = frozenset[frozenset[frozenset[str]]]
 """Ways to meet a condition: each a collection of sets of words, of every one of which a word must occur."""
 
@@ -134,7 +141,7 @@ class Conditions:
 
     def __init__(self, listed: Sequence[tuple[int, prefilter.Condition]], kept: Kept | None) -> None:
         """Take (number, condition), numbers unique and conditions over text in small letters."""
-        ways = [(number, way) for number, condition in listed for way in _ways(_lighter(condition) or condition)]
+        ways = [(number, way) for number, condition in listed for way in _ways(_light_enough(condition))]
         sets = {one: at for at, one in enumerate(dict.fromkeys(one for _, way in ways for one in sorted(way, key=sorted)))}
         literals = sorted(frozenset[str]().union(*sets))
         number_of = {literal: at for at, literal in enumerate(literals)}
@@ -246,6 +253,8 @@ class Scanner:
             condition = prefilter.condition_of(pattern) if loose else None
             if condition is not None and not folded:
                 condition = prefilter.in_ascii(condition)
+                if condition is not None and prefilter.often(prefilter.lightened(condition)) > _RARE:
+                    condition = None
                 if prefilter.width_of(pattern) > _WIDEST:
                     self._anywhere.add(number)
             if condition is None or not prefilter.worthwhile(condition, pattern):
