@@ -106,10 +106,11 @@ class Features:
     def _firsts(numbers: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np.bool_]:
         """Which features occur for the first time: what a text repeats says nothing new."""
         # Half as wide a table is in faster memory: all but the longest texts have few enough features for it.
-        kind = np.uint16 if len(numbers) < 1 << 16 else np.int32
-        seen = _scratch.__dict__.get(kind)
+        kind = "uint16" if len(numbers) < 1 << 16 else "int32"
+        seen = getattr(_scratch, kind, None)
         if seen is None or len(seen) != 1 << bits:
-            seen = _scratch.__dict__[kind] = np.zeros(1 << bits, kind)
+            seen = np.zeros(1 << bits, kind)
+            setattr(_scratch, kind, seen)
         order = np.arange(len(numbers), dtype=kind)
         seen[numbers[::-1]] = order[::-1]
         return np.asarray(seen[numbers] == order)

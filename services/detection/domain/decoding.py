@@ -16,13 +16,14 @@ import itertools
 import quopri
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import re2
 
 from services.detection.domain import folding
-from services.detection.domain.runs import ASCII85, BASE85, Searched, alphabet, spans_of
+from services.detection.domain.candidates import Candidates, base64_runs, base85_runs, by_re, by_re2, quoted_printable
+from services.detection.domain.runs import Searched, begins_utf8, spans_of
 
 MAX_CHARACTERS = 65_536
 MAX_PASSES = 3
@@ -34,10 +35,7 @@ _REACH = 768
 _MOST_AROUND = 16_384
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
+_words = str.split
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
 # Words that say what an attack wants, long enough to be no word of any language once they are shifted or reversed.
 _TELLTALE = _words(
@@ -174,7 +172,6 @@ _BASE85 = re.compile(r"<~[!-~]{20,}~>|(?<![!-~])[!-~]{25,}(?![!-~])")
 _HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
 _OCTAL = re.compile(r"(?:[01][0-7]{2}[ ,]{1,2}){9,}[01][0-7]{2}")
 _QUOTED_PRINTABLE = re.compile(r"(?:[^\s=]{0,60}[ ]?=(?:[0-9A-F]{2}|\r?\n))+[^\s=]*")
-_QUOTED = re.compile(r"=(?:[0-9A-F]{2}|\r?\n)")
 _ESCAPES = re.compile(
     r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\[01][0-7]{2})+"
     r"|(?:[Uu]\+[0-9A-Fa-f]{4}[ ,;]?){6,}"
@@ -225,7 +222,7 @@ def _base64_pieces(token: str) -> str | None:
 
 def _begins_as_text(token: str) -> bool:
     try:
-        return _begins_utf8(base64.b64decode(token.replace("=", "")[: len(token) // 4 * 4]))
+        return begins_utf8(base64.b64decode(token.replace("=", "")[: len(token) // 4 * 4]))
     except (binascii.Error, ValueError):
         return True
 
@@ -238,14 +235,6 @@ def _base64_word(piece: str) -> str | None:
     return word if word.isalpha() else None
 
 
-def _begins_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(data) - 4 and error.reason == "unexpected end of data"
-    return True
-
-
 def _base85(token: str) -> str | None:
     if token.startswith("<~"):
         decoders: tuple[Callable[[bytes], bytes], ...] = (lambda data: base64.a85decode(data, adobe=True),)
@@ -255,7 +244,7 @@ def _base85(token: str) -> str | None:
         try:
             # A path or an address is seen to be none by its first bytes, and need not be decoded whole.
             if token.startswith("<~") or all(
-                _begins_utf8(decoder(token[:size].encode())[: size // 2]) for size in (25, 125)
+                begins_utf8(decoder(token[:size].encode())[: size // 2]) for size in (25, 125)
             ):
                 text = _readable(decoder(token[:_MAX_TOKEN].encode()))
             else:
@@ -273,6 +262,10 @@ def _quoted_printable(token: str) -> str | None:
     if token.count("=") == 1 and len(_FIGURE.findall(text)) >= _MANY_FIGURES:
         return None
     return text if text != token and text.isprintable() and _WORD.search(text) else None
+
+
+_FIGURE = re.compile(r"[0-9]")
+_MANY_FIGURES = 3
 
 
 def _octal(token: str) -> str | None:
@@ -346,88 +339,22 @@ def _spacing(token: str) -> str | None:
     return re.sub(r"[^A-Za-z]+", lambda match: "" if match.group() == narrow else " ", token)
 
 
-Candidates = Callable[[Searched], Iterable[tuple[int, int]]]
-
-
-def _by_re(pattern: re.Pattern[str]) -> Candidates:
-    return lambda searched: (match.span() for match in pattern.finditer(searched.text))
-
-
-def _by_re2(pattern: re.Pattern[str]) -> Candidates:
-    """The same, faster by ten, for patterns that do not look around."""
-    compiled = re2.compile(pattern.pattern.encode())
-    return lambda searched: searched.matches(compiled)
-
-
-def _base64_candidates(searched: Searched) -> Iterator[tuple[int, int]]:
-    starts, _ = searched.runs(_BASE64_ALPHABET, 20)
-    last = 0
-    for start in searched.like_base64(starts).tolist():
-        at = searched.character(start)
-        if at >= last and (match := _BASE64.match(searched.text, at)) is not None:
-            last = match.end()
-            yield match.span()
-
-
-def _base85_candidates(searched: Searched) -> Iterator[tuple[int, int]]:
-    if "<~" in searched.text:
-        yield from (match.span() for match in _BASE85.finditer(searched.text))
-        return
-    starts, ends = searched.runs(_PRINTED, 25)
-    end_of = dict(zip(starts.tolist(), ends.tolist(), strict=True))
-    for start in sorted(
-        {
-            start
-            for characters, values in ((_B85, BASE85), (_A85, ASCII85))
-            for start in searched.like_base85(starts, values).tolist()
-            if not searched.data[start : min(end_of[start], start + _MAX_TOKEN)].translate(None, characters)
-        }
-    ):
-        at = searched.character(start)
-        yield at, at + end_of[start] - start
-
-
-def _quoted_candidates(searched: Searched) -> Iterator[tuple[int, int]]:
-    """Matches of _QUOTED_PRINTABLE, each looked for from where the word before an encoded character starts."""
-    text = searched.text
-    last = 0
-    for sign in _QUOTED.finditer(text):
-        if sign.start() < last:
-            continue
-        start = max(last, sign.start() - 61)
-        before = text[start : sign.start()]
-        word = _BEFORE_QUOTED.search(before[::-1])
-        match = _QUOTED_PRINTABLE.match(text, sign.start() - (word.end() if word else 0))
-        if match is not None:
-            last = match.end()
-            yield match.span()
-
-
-_BEFORE_QUOTED = re.compile(r"^ ?[^\s=]{0,60}")
-_FIGURE = re.compile(r"[0-9]")
-_MANY_FIGURES = 3
-_LETTERS_AND_FIGURES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_BASE64_ALPHABET = alphabet(_LETTERS_AND_FIGURES + b"+/_-")
-_PRINTED = alphabet(bytes(range(0x21, 0x7F)))
-_B85 = _LETTERS_AND_FIGURES + b"!#$%&()*+-;<=>?@^_`{|}~"
-_A85 = bytes(range(0x21, 0x76)) + b"z"
-
 _DECODERS: dict[str, tuple[Candidates, Callable[[str], str | None]]] = {
-    "escapes": (_by_re2(_ESCAPES), _escapes),
-    "entities": (_by_re(_ENTITIES), html.unescape),
-    "url": (_by_re(_URL), _url),
-    "quoted_printable": (_quoted_candidates, _quoted_printable),
-    "binary": (_by_re2(_BINARY), _binary),
-    "octal": (_by_re2(_OCTAL), _octal),
-    "decimal": (_by_re2(_DECIMAL), _decimal),
-    "letter_numbers": (_by_re(_LETTER_NUMBERS), _letter_numbers),
-    "hex": (_by_re2(_HEX), _hex),
-    "base32": (_by_re2(_BASE32), _base32),
-    "base64": (_base64_candidates, _base64),
-    "base64_pieces": (_by_re(_BASE64_PIECES), _base64_pieces),
-    "base85": (_base85_candidates, _base85),
-    "morse": (_by_re2(_MORSE_CODE), _morse),
-    "spacing": (_by_re(_SPACING), _spacing),
+    "escapes": (by_re2(_ESCAPES), _escapes),
+    "entities": (by_re(_ENTITIES), html.unescape),
+    "url": (by_re(_URL), _url),
+    "quoted_printable": (quoted_printable(_QUOTED_PRINTABLE), _quoted_printable),
+    "binary": (by_re2(_BINARY), _binary),
+    "octal": (by_re2(_OCTAL), _octal),
+    "decimal": (by_re2(_DECIMAL), _decimal),
+    "letter_numbers": (by_re(_LETTER_NUMBERS), _letter_numbers),
+    "hex": (by_re2(_HEX), _hex),
+    "base32": (by_re2(_BASE32), _base32),
+    "base64": (base64_runs(_BASE64), _base64),
+    "base64_pieces": (by_re(_BASE64_PIECES), _base64_pieces),
+    "base85": (base85_runs(_BASE85, _MAX_TOKEN), _base85),
+    "morse": (by_re2(_MORSE_CODE), _morse),
+    "spacing": (by_re(_SPACING), _spacing),
 }
 
 

@@ -81,9 +81,7 @@ class _Pattern:
         """
         if self._gate is None:
             loose = prefilter.unbounded(self.written)
-            compiled = compile_pattern(
-                loose, case_sensitive=self.case_sensitive, field=self.field, capturing=False
-            )
+            compiled = compile_pattern(loose, case_sensitive=self.case_sensitive, field=self.field, capturing=False)
             # RE2's own method, without the generator and the match object that its Python module makes of it: seven
             # rules a message come this far, and nearly all end here.
             self._gate = compiled._regexp.Match
@@ -112,8 +110,9 @@ class _Pattern:
 class Effort:
     """What may still be done for a text that opens the gates of many patterns, and what was not done for want of it.
 
-    Ordinary texts of 64 KB take a third of it, harmless sentences of every kind two thirds. Words of attacks in random order opened 330 rules over the whole
-    text, and took 0.2 seconds: whoever hides among them is not found, but that is what shows it.
+    Ordinary texts of 64 KB take a third of it, harmless sentences of every kind two thirds. Words of attacks in random
+    order opened 330 rules over the whole text, and took 0.2 seconds: whoever hides among them is not found, but that is
+    what shows it.
 
     Attributes:
         left: bytes that RE2 may read; a pattern with many steps counts them several times.
@@ -301,8 +300,8 @@ class PatternSet:
         if not self._rules[view]:
             return [], _NO_SIGNS
         if not self._multi:
-            asked = (one for one in self._rules[view] if one.applies(direction))
-            return [(one.rule, spans) for one in asked if (spans := one.spans(text, None, effort))], _NO_SIGNS
+            own = (one for one in self._rules[view] if one.applies(direction))
+            return [(one.rule, spans) for one in own if (spans := one.spans(text, None, effort))], _NO_SIGNS
         scanner = self._scanners[view]
         signs = _signs(scanner.signs(text))
         touched = scanner.touched(text)

@@ -87,9 +87,8 @@ class Searched:
         decoded = np.stack((whole >> 16, (whole >> 8) & 0xFF, whole & 0xFF), axis=2).reshape(len(starts), 12)
         return starts[_begin_utf8(decoded)]
 
-
     def like_base85(self, starts: Places, values: npt.NDArray[np.uint8]) -> Places:
-        """The same for ten characters in base 85, `values` being those of characters; 255 marks what stands for more."""
+        """The same for ten characters in base 85, by the `values` of characters; 255 stands for several."""
         if not len(starts):
             return starts
         letters = values[np.frombuffer(self.data, np.uint8)[starts[:, None] + _SIXTEEN[:10]]]
@@ -97,7 +96,8 @@ class Searched:
         whole = (letters.reshape(len(starts), 2, 5) * weights).sum(axis=2)
         decoded = ((whole[:, :, None] >> np.array([24, 16, 8, 0], np.uint64)) & np.uint64(0xFF)).reshape(len(starts), 8)
         possible = _begin_utf8(decoded) & (whole <= 0xFFFFFFFF).all(axis=1)
-        return starts[possible | (letters == 255).any(axis=1)]
+        found: Places = starts[possible | (letters == 255).any(axis=1)]
+        return found
 
 
 def _begin_utf8(rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -123,3 +123,12 @@ ASCII85[ord("z")] = 255
 for _at, _letter in enumerate(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"):
     _SIXES[_letter] = _at
 _SIXES[ord("-")], _SIXES[ord("_")] = 62, 63
+
+
+def begins_utf8(data: bytes) -> bool:
+    """Whether bytes are text in UTF-8, the last character of which may be cut."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(data) - 4 and error.reason == "unexpected end of data"
+    return True

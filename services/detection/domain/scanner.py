@@ -12,9 +12,9 @@ import contextlib
 import hashlib
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Protocol
 
 import hyperscan
 import numpy as np
@@ -142,7 +142,9 @@ class Conditions:
     def __init__(self, listed: Sequence[tuple[int, prefilter.Condition]], kept: Kept | None) -> None:
         """Take (number, condition), numbers unique and conditions over text in small letters."""
         ways = [(number, way) for number, condition in listed for way in _ways(_light_enough(condition))]
-        sets = {one: at for at, one in enumerate(dict.fromkeys(one for _, way in ways for one in sorted(way, key=sorted)))}
+        sets = {
+            one: at for at, one in enumerate(dict.fromkeys(one for _, way in ways for one in sorted(way, key=sorted)))
+        }
         literals = sorted(frozenset[str]().union(*sets))
         number_of = {literal: at for at, literal in enumerate(literals)}
         sets_of: list[list[int]] = [[] for _ in literals]
