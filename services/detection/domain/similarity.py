@@ -80,7 +80,6 @@ class PromptIndex:
         self._key = key
         self._fragments = [tuple(fragment) for fragment in fragments]
         self._features = [_features(fragment) for fragment in self._fragments]
-        self._known = frozenset(word for fragment in self._fragments for word in fragment)
         self._places: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for number, fragment in enumerate(self._fragments):
             for position, pair in enumerate(pairwise(fragment)):
@@ -93,22 +92,12 @@ class PromptIndex:
         """Words of a fragment."""
         return len(self._fragments[number])
 
-    def _words(self, folded: str) -> list[int]:
-        """The hashes of a text's words, each different one hashed once."""
-        words = _WORD.findall(folded)
-        hashes = {word: _hash(word, self._key) for word in set(words)}
-        return [hashes[word] for word in words]
-
     def covered(self, folded: str) -> dict[int, int]:
         """The words of each fragment that a folded text says, in runs of at least RUN_WORDS, as bits by their place."""
-        words = self._words(folded)
-        known = self._known
+        words = [_hash(match.group(), self._key) for match in _WORD.finditer(folded)]
         found: dict[int, int] = {}
         open_runs: dict[tuple[int, int], int] = {}
         for pair in pairwise(words):
-            if pair[0] not in known or pair[1] not in known:
-                open_runs = {}
-                continue
             going: dict[tuple[int, int], int] = {}
             for number, position in self._places.get(pair, ())[:50]:
                 length = open_runs.get((number, position), 1) + 1
@@ -121,16 +110,12 @@ class PromptIndex:
 
     def closest(self, folded: str) -> Likeness | None:
         """The window of a folded text that is most like a registered fragment; None when no two words meet."""
-        words = self._words(folded)
-        known = self._known
+        matches = list(_WORD.finditer(folded))
+        words = [_hash(match.group(), self._key) for match in matches]
         votes: Counter[tuple[int, int]] = Counter()
         for at, pair in enumerate(pairwise(words)):
-            if pair[0] in known and pair[1] in known:
-                for number, position in self._places.get(pair, ())[:50]:
-                    votes[number, max(0, at - position)] += 1
-        if not votes:
-            return None
-        matches = list(_WORD.finditer(folded))
+            for number, position in self._places.get(pair, ())[:50]:
+                votes[number, max(0, at - position)] += 1
         best: Likeness | None = None
         for (number, start), _ in votes.most_common(50):
             size = len(self._fragments[number])
