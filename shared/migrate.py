@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command, context
+from alembic import command, context, op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
@@ -98,9 +98,37 @@ def run_env(metadatas: Sequence[sa.MetaData]) -> None:
         raise RuntimeError("run migrations with `python -m services.<name> migrate`, not with alembic itself")
     connection.execute(sa.text("SET lock_timeout = '4s'"))
     connection.execute(sa.text("SET statement_timeout = '60s'"))
-    context.configure(connection=connection, target_metadata=list(metadatas), compare_type=True)
+    # Alembic ends its transactions itself, one a migration, which `build_index` needs.
+    connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=list(metadatas),
+        compare_type=True,
+        transaction_per_migration=True,
+    )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def build_index(name: str, on: str) -> None:
+    """Build an index on a table that may be large and in use, while it is: for a migration that does nothing else.
+
+    Outside any transaction, so a migration that fails half way is run again from its beginning, and this with it; what
+    an interrupted try left behind is removed first.
+
+    Args:
+        on: table and columns, as `alert (rule_id, first_seen)`.
+    """
+    with op.get_context().autocommit_block():
+        # It waits for transactions that run, however long they take, and takes no lock that others wait for.
+        op.execute("SET lock_timeout = 0")
+        op.execute("SET statement_timeout = 0")
+        broken = sa.text("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid")
+        if op.get_bind().execute(broken.bindparams(name=name)).first() is not None:
+            op.execute(f"DROP INDEX CONCURRENTLY {name}")
+        op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
+        op.execute("SET lock_timeout = '4s'")
+        op.execute("SET statement_timeout = '60s'")
 
 
 def upgrade_now(directory: Path, url: str) -> str:

@@ -9,8 +9,8 @@ from prometheus_client.metrics import MetricWrapperBase
 import gateway.durations
 import services.detection.api.otlp
 import services.detection.application.inspections
+import services.detection.application.sessions
 import services.detection.stream.intake
-import services.detection.stream.sessions
 import services.detection.stream.worker
 import shared.telemetry
 
@@ -20,7 +20,7 @@ SOURCES = (
     services.detection.application.inspections,
     services.detection.api.otlp,
     services.detection.stream.intake,
-    services.detection.stream.sessions,
+    services.detection.application.sessions,
     services.detection.stream.worker,
 )
 

@@ -3,118 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from services.detection.application.inspections import check_names_whose, team_of
+from services.detection.application.reach import check_names_whose, team_of
 from services.detection.domain.interaction import Interaction, Segment, leaves_of
+from services.detection.openai import MAX_MESSAGES, ChatRequest, ChatResponse, Item, Message
 from shared.auth import Caller
 from shared.contracts.detection import Direction
 from shared.errors import Invalid
 from shared.models import In
 
 MAX_ITEMS = 500
-MAX_MESSAGES = 200
-_DIRECTIONS = {
-    "user": Direction.INPUT,
-    "assistant": Direction.OUTPUT,
-    "tool": Direction.TOOL_RESULT,
-    "function": Direction.TOOL_RESULT,
-}
 
 Id = Annotated[str, Field(min_length=1, max_length=300)]
-
-
-class Foreign(BaseModel):
-    """What other programs define and go on extending: fields that we do not know are let pass.
-
-    Texts have no limit of their own here, since images are texts too; those that are inspected are measured later.
-    """
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-class ImageUrl(Foreign):
-    url: str
-
-
-class Part(Foreign):
-    """A part of a message. Texts, refusals and addresses of images are inspected; images and sounds are not."""
-
-    type: Annotated[str, Field(min_length=1, max_length=100)]
-    text: str | None = None
-    refusal: str | None = None
-    image_url: ImageUrl | str | None = None
-
-    @model_validator(mode="after")
-    def _text_has_text(self) -> Part:
-        if self.type == "text" and self.text is None:
-            raise ValueError("a part of the type text has a text")
-        return self
-
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """Names and texts that are inspected."""
-        address = self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
-        for name, text in (("text", self.text), ("refusal", self.refusal)):
-            if text is not None:
-                yield name, text
-        if address is not None and not address.startswith("data:"):
-            yield "image_url", address
-
-
-class FunctionCall(Foreign):
-    name: Annotated[str, Field(min_length=1, max_length=300)]
-    arguments: str = Field(default="", description="JSON, as the model wrote it.")
-
-
-class CustomCall(Foreign):
-    name: Annotated[str, Field(min_length=1, max_length=300)]
-    input: str = ""
-
-
-class MessageToolCall(Foreign):
-    id: str | None = None
-    type: Annotated[str, Field(max_length=100)] = "function"
-    function: FunctionCall | None = None
-    custom: CustomCall | None = None
-
-
-class Message(Foreign):
-    """A chat message, as OpenAI-compatible APIs have it. What the system says is trusted and not inspected."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[MessageToolCall] | None = Field(default=None, max_length=100)
-    function_call: FunctionCall | None = Field(default=None, description="As older models wrote it.")
-
-
-class ChatRequest(Foreign):
-    """A body of POST /v1/chat/completions."""
-
-    messages: list[Message] = Field(max_length=MAX_MESSAGES)
-    model: Annotated[str, Field(max_length=300)] | None = None
-    user: Annotated[str, Field(max_length=300)] | None = None
-
-
-class ChatChoice(Foreign):
-    message: Message | None = None
-
-
-class ChatUsage(Foreign):
-    prompt_tokens: int = Field(default=0, ge=0, le=1_000_000_000)
-    completion_tokens: int = Field(default=0, ge=0, le=1_000_000_000)
-
-
-class ChatResponse(Foreign):
-    """What POST /v1/chat/completions answered."""
-
-    choices: list[ChatChoice] = Field(default_factory=list, max_length=MAX_MESSAGES)
-    model: Annotated[str, Field(max_length=300)] | None = None
-    usage: ChatUsage | None = None
 
 
 class Chat(In):
@@ -131,10 +35,11 @@ class Chat(In):
 
 
 class ToolCall(In):
-    """A call of a tool by an agent."""
+    """A call of a tool by an agent, or with the direction tool_result what came of one."""
 
     name: Annotated[str, Field(min_length=1, max_length=300)]
     arguments: dict[str, Any] = Field(default_factory=dict)
+    failed: bool = Field(default=False, description="Of a result: the tool failed, or refused.")
 
 
 class Usage(In):
@@ -171,17 +76,14 @@ class NewInspection(In):
             raise ValueError("give content, messages, openai, tool or usage")
         return self
 
-    def chat(self) -> Iterator[tuple[str, Message]]:
-        """All messages in order, each with its JSON Pointer."""
+    def chat(self) -> Iterator[tuple[str, Message | Item]]:
+        """All messages and other entries in order, each with its JSON Pointer."""
         for at, message in enumerate(self.messages or ()):
             yield f"/messages/{at}", message
         if self.openai is not None and self.openai.request is not None:
-            for at, message in enumerate(self.openai.request.messages):
-                yield f"/openai/request/messages/{at}", message
+            yield from self.openai.request.entries("/openai/request")
         if self.openai is not None and self.openai.response is not None:
-            for at, choice in enumerate(self.openai.response.choices):
-                if choice.message is not None:
-                    yield f"/openai/response/choices/{at}/message", choice.message
+            yield from self.openai.response.entries("/openai/response")
 
 
 class Published(NewInspection):
@@ -191,7 +93,9 @@ class Published(NewInspection):
 
 
 class NewBatch(In):
-    items: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_ITEMS, description="Each an inspection.")
+    items: list[Any] = Field(
+        min_length=1, max_length=MAX_ITEMS, description="Each an inspection; what is none is answered in its place."
+    )
 
 
 def interaction_of(asked: NewInspection, caller: Caller) -> Interaction:
@@ -211,8 +115,9 @@ def interaction_of(asked: NewInspection, caller: Caller) -> Interaction:
     segments: list[Segment] = []
     if asked.content:
         segments.append(Segment("/content", direction, asked.content))
-    for field, message in asked.chat():
-        segments += _segments(message, field)
+    tools: dict[str, str] = {}
+    for field, entry in asked.chat():
+        segments += entry.segments(field, tools)
     if asked.tool is not None:
         arguments = leaves_of(asked.tool.arguments, "/tool/arguments")
         if arguments is not None:
@@ -224,7 +129,10 @@ def interaction_of(asked: NewInspection, caller: Caller) -> Interaction:
         actor = actor or (request.user if request is not None else None) or None
         if asked.usage is None and response is not None and response.usage is not None:
             told = response.usage
-            usage = Usage(input_tokens=told.prompt_tokens, output_tokens=told.completion_tokens)
+            usage = Usage(
+                input_tokens=told.prompt_tokens or told.input_tokens,
+                output_tokens=told.completion_tokens or told.output_tokens,
+            )
     return Interaction(
         direction=direction,
         segments=tuple(segments),
@@ -236,28 +144,5 @@ def interaction_of(asked: NewInspection, caller: Caller) -> Interaction:
         tokens=usage.input_tokens + usage.output_tokens,
         cost_usd=usage.cost_usd,
         team=team_of(caller),
+        failed=asked.tool is not None and asked.tool.failed,
     )
-
-
-def _segments(message: Message, field: str) -> list[Segment]:
-    direction = _DIRECTIONS.get(message.role)
-    if direction is None:
-        return []
-    found: list[Segment] = []
-    if isinstance(message.content, str):
-        found.append(Segment(f"{field}/content", direction, message.content))
-    for at, part in enumerate(message.content if isinstance(message.content, list) else ()):
-        found += [Segment(f"{field}/content/{at}/{name}", direction, text) for name, text in part.texts()]
-    for name, said in (("refusal", message.refusal), ("reasoning_content", message.reasoning_content)):
-        if said:
-            found.append(Segment(f"{field}/{name}", direction, said))
-    for at, call in enumerate(message.tool_calls or ()):
-        where = f"{field}/tool_calls/{at}"
-        if call.function is not None:
-            found.append(Segment(f"{where}/function/arguments", Direction.TOOL_CALL, call.function.arguments))
-        if call.custom is not None:
-            found.append(Segment(f"{where}/custom/input", Direction.TOOL_CALL, call.custom.input))
-    if message.function_call is not None:
-        where = f"{field}/function_call/arguments"
-        found.append(Segment(where, Direction.TOOL_CALL, message.function_call.arguments))
-    return [segment for segment in found if segment.text]

@@ -17,19 +17,20 @@ import typer
 
 from services.detection import api, events, pack
 from services.detection.application import containments, rules, suppressions
+from services.detection.application.live import Live
+from services.detection.application.sessions import Observations, SessionStates
+from services.detection.application.tracking import Tracking
+from services.detection.application.trials import Trials
 from services.detection.domain.assets import Handling
-from services.detection.live import Live
+from services.detection.publisher import Publisher
 from services.detection.settings import DetectionSettings
 from services.detection.store import activity, metadata, stream, tally, usage
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.sessions import Observations, SessionStates
 from services.detection.stream.worker import StreamWorker
-from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.commands import command_line, serve
 from shared.database import is_outage
 from shared.runtime import Runtime
-from shared.service import Periodic, Service, create_app
+from shared.service import Periodic, Service, create_app, running, runtime_of
 
 RETRY_SECONDS = 1.0
 
@@ -55,14 +56,13 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         deadline=timedelta(seconds=settings.deadline_seconds),
     )
     runtime.resources["live"] = memory
+    trials = runtime.resources["trials"] = Trials()
     runtime.resources["publisher"] = publisher
     runtime.resources["worker"] = StreamWorker(runtime, memory, publisher)
     compiling = asyncio.create_task(asyncio.to_thread(pack.compiled))
     while True:
         try:
-            async with runtime.db.begin() as tx:
-                await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("detection pack"))))
-                await rules.take_over_pack(tx, datetime.now(UTC))
+            await bring_in_pack(runtime)
             await compiling
             await memory.load()
             break
@@ -79,6 +79,14 @@ async def live(runtime: Runtime) -> AsyncIterator[None]:
         # What was counted in the last second is all that it costs.
         telemetry.logger().warning("activity_not_shared", error=repr(error))
     memory.close()
+    trials.close()
+
+
+async def bring_in_pack(runtime: Runtime, *, older: bool = False) -> int:
+    """`take_over_pack`, one process at a time."""
+    async with runtime.db.begin() as tx:
+        await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("detection pack"))))
+        return await rules.take_over_pack(tx, datetime.now(UTC), older=older)
 
 
 async def follow(runtime: Runtime) -> None:
@@ -173,3 +181,21 @@ def worker_command(
     """Only work the telemetry stream; as many processes as there is to do."""
     settings = DetectionSettings().model_copy(update={"stream_worker": True, "bind_port": port})
     serve(create_app(WORKER, settings), settings)
+
+
+@app.command("take-over-pack")
+def take_over_pack_command() -> None:
+    """Put this release's rules in force, also over those of a later one: after going back to it."""
+
+    async def work() -> int:
+        runtime = runtime_of(SERVICE, DetectionSettings(), statement_seconds=None)
+        async with running(SERVICE, runtime, background=False, resources=False):
+            return await bring_in_pack(runtime, older=True)
+
+    typer.echo(f"{asyncio.run(work())} rules written; revision {pack.revision()} is in force")
+
+
+@app.command("revise-pack")
+def revise_pack_command() -> None:
+    """Raise the pack's revision after a change of its rules; once for each release that changes some."""
+    typer.echo(f"the pack's revision is {pack.revise()}")

@@ -35,6 +35,8 @@ GZIP_MEMBERS = 16
 """A compressor writes one, and one more where a body was put together from several."""
 JSON_MARKS = 600_000
 """Brackets and commas, of which every JSON value but the first costs one at least: 8,000 spans of 15 attributes."""
+STATUS_ERROR = 2
+"""StatusCode of a span that failed."""
 _GZIP = 31  # zlib's window bits for a gzip header
 
 
@@ -186,6 +188,8 @@ def _span(span: Any, resource: Mapping[str, Any]) -> Record:
         resource=resource,
         kind=span.kind,
         events=[(_string(event.name), _attributes(event.attributes)) for event in span.events],
+        failed=span.status.code == STATUS_ERROR,
+        status=_string(span.status.message),
     )
 
 
@@ -272,6 +276,7 @@ def _of_json(signal: str, body: bytes) -> Iterator[Record]:
 
 def _json_span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Record:
     kind = span.get("kind")
+    status = _object(span.get("status") or {}, "status")
     return Record(
         trace_id=_hex(span, "traceId"),
         span_id=_hex(span, "spanId"),
@@ -284,6 +289,8 @@ def _json_span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Record:
             (str(_object(event, "events").get("name") or ""), _json_attributes(event))
             for event in _list(span, "events")
         ],
+        failed=status.get("code") in (STATUS_ERROR, "STATUS_CODE_ERROR"),
+        status=str(status.get("message") or ""),
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from services.detection.domain.matching import PatternSet
 from services.detection.domain.rules import Rule, parse
 
 DIRECTORY = Path(__file__).parent / "rules"
+REVISION = DIRECTORY / "revision.json"
+REVISION = DIRECTORY / "revision.json"
 MODEL = Path(__file__).parent / "model"
 
 
@@ -54,6 +56,34 @@ def shipped() -> dict[str, Shipped]:
             raise ValueError(f"{path} and {pack[rule.id].path} hold the same rule")
         pack[rule.id] = Shipped(rule, path, digest_of(rule))
     return pack
+
+
+def revision() -> int:
+    """The pack's place among those of all releases: a later one has a higher number."""
+    return int(orjson.loads(REVISION.read_bytes())["revision"])
+
+
+def digest() -> str:
+    """Digest of what all rules of the pack say."""
+    said = "".join(f"{rule_id} {one.digest}\n" for rule_id, one in sorted(shipped().items()))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def is_revised() -> bool:
+    """Whether the revision was raised since the rules last changed."""
+    return bool(orjson.loads(REVISION.read_bytes())["digest"] == digest())
+
+
+def revise() -> int:
+    """Raise the revision if the rules are others than those it was given for; it as it is then.
+
+    The digest is written down with it, so that two branches that both changed rules meet in a conflict, not in two
+    packs of one number.
+    """
+    if not is_revised():
+        written = {"revision": revision() + 1, "digest": digest()}
+        REVISION.write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2) + b"\n")
+    return revision()
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from services.detection.api import (
     alerts,
+    assets,
     containments,
     inspections,
     limits,
@@ -10,7 +11,6 @@ from services.detection.api import (
     proposals,
     rules,
     suppressions,
-    telemetry,
 )
 
 # Of two that match a path the first answers: fixed names come before what stands for any id.
@@ -22,7 +22,7 @@ ROUTERS = (
     suppressions.router,
     alerts.router,
     containments.router,
-    telemetry.router,
+    assets.router,
     limits.router,
     otlp.traces_router,
     otlp.logs_router,

@@ -14,9 +14,9 @@ from starlette.responses import Response, StreamingResponse
 
 from services.detection.application import alerts as application
 from services.detection.application.alerts import NoSuchAlert
+from services.detection.application.live import Live
 from services.detection.application.promotion import Limits
 from services.detection.domain import ocsf
-from services.detection.live import Live
 from services.detection.store import alerts as store
 from shared.auth import Caller, requires
 from shared.contracts.detection import AlertSnapshot, Disposition, FindingKind, Severity
@@ -114,7 +114,7 @@ async def list_alerts(
 @requires("detection:read")
 async def stream_alerts(
     work: Work,
-    last_event_id: Annotated[str | None, Header(description="Go on after this event.", max_length=30)] = None,
+    last_event_id: Annotated[str | None, Header(description="Go on after this event.", max_length=18)] = None,
     format: Annotated[Literal["colonnade", "ocsf"], Query()] = "colonnade",
 ) -> Response:
     """Alerts as they are raised and change, until the client goes away. Resumes after Last-Event-ID."""
@@ -143,12 +143,13 @@ async def _events(
     while not runtime.stopping.is_set():
         try:
             async with runtime.db.read() as tx:
-                rows = await store.changed(tx, caller, after)
+                newest = await store.newest_change(tx)
+                rows = await store.changed(tx, caller, after) if newest > after else []
         except Exception as error:
             if not is_outage(error):
                 raise
             # The client stays connected and misses nothing: the next look starts where this one would have.
-            rows = []
+            newest, rows = after, []
         for row in rows:
             after = row.change
             data = orjson.dumps(written(row))
@@ -156,9 +157,12 @@ async def _events(
         if rows:
             told_at = time.monotonic()
             continue
+        # What others' alerts did need not be looked through again, here or by who comes back after this id.
+        after = max(after, newest)
         if time.monotonic() - told_at >= HEARTBEAT_SECONDS:
             told_at = time.monotonic()
-            yield b": alive\n\n"
+            # An id without data is remembered by the client, and is no event to it.
+            yield b"id: %d\n: alive\n\n" % after
         if await stop_when(runtime.stopping, memory.alert_changed()):
             return
 

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from services.detection.api.judgements import BatchView, InspectionView, view_of
 from services.detection.application import inspections
 from services.detection.application.alerts import Sighting, raise_alerts
+from services.detection.application.live import Live
 from services.detection.bodies import NewBatch, NewInspection, interaction_of
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
 from shared import problems
 from shared.auth import Caller, requires
 from shared.database import Tx
@@ -78,7 +78,7 @@ async def inspect_batch(body: NewBatch, work: Work, memory: Memory, request: Req
     return await _record(sightings, answer, work, memory, request)
 
 
-def _parsed(item: dict[str, Any], caller: Caller) -> tuple[NewInspection, Interaction] | Invalid:
+def _parsed(item: Any, caller: Caller) -> tuple[NewInspection, Interaction] | Invalid:
     try:
         asked = NewInspection.model_validate(item)
         return asked, interaction_of(asked, caller)

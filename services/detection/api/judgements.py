@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from services.detection.application.inspections import Degradation, Judged
-from services.detection.bodies import Message, NewInspection
+from services.detection.bodies import NewInspection
 from services.detection.domain.assets import FailMode
 from services.detection.domain.evidence import Placeholders
 from services.detection.domain.interaction import Interaction, redacted, redacted_arguments
@@ -101,7 +101,7 @@ class InspectionView(Out):
     findings: list[FindingView]
     redacted_content: str | None = Field(default=None, description="The content to pass on when decision is redact.")
     redacted_messages: list[str | None] | None = Field(
-        default=None, description="The same for messages, in order; with `openai` the request's, then the choices'."
+        default=None, description="The same for messages, in order; with `openai` the request's, then the answer's."
     )
     redacted_arguments: dict[str, Any] | None = Field(default=None, description="The same for a tool's arguments.")
     blocked: BlockView | None = None
@@ -142,17 +142,9 @@ def _redact(view: InspectionView, asked: NewInspection, interaction: Interaction
     if asked.content is not None:
         view.redacted_content = texts.get("/content", asked.content)
     if asked.messages is not None or asked.openai is not None:
-        view.redacted_messages = [_message(message, field, texts) for field, message in asked.chat()]
+        view.redacted_messages = [entry.redacted(field, texts) for field, entry in asked.chat()]
     if asked.tool is not None:
         for segment in interaction.segments:
             if segment.field == "/tool/arguments":
                 spans = judged.redactions.get(segment.field, ())
                 view.redacted_arguments = redacted_arguments(asked.tool.arguments, segment, spans, names)
-
-
-def _message(message: Message, field: str, texts: dict[str, str]) -> str | None:
-    if isinstance(message.content, list):
-        parts = enumerate(message.content)
-        said = ((f"{field}/content/{at}/text", part.text) for at, part in parts if part.text is not None)
-        return "\n".join(texts.get(place, text) for place, text in said)
-    return texts.get(f"{field}/content", message.content or "") if message.content is not None else None

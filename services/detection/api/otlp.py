@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.responses import Response
 
-from services.detection.application.telemetry import Taken, take_in
+from services.detection.application.otlp import Taken, take_in
 from services.detection.otlp import gunzip, records_of
 from shared.auth import requires
 from shared.errors import DomainError, TooManyRequests, Unavailable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -11,8 +10,9 @@ from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from services.detection.api.inspections import Memory
-from services.detection.api.rules import CaseView, RuleView, TextRecordView
+from services.detection.api.rules import CaseView, Room, RuleView, TextRecordView
 from services.detection.application import proposals as application
+from services.detection.application.proposals import Attack, Proposal
 from services.detection.domain.rules import Level
 from services.detection.store.rules import StoredRule
 from shared.auth import requires
@@ -64,25 +64,29 @@ class ProposalView(Out):
 
 @router.post("", status_code=201, response_model=ProposalView)
 @requires("detection:write")
-async def propose_rule(body: NewProposal, work: Work, memory: Memory) -> Response:
+async def propose_rule(body: NewProposal, work: Work, memory: Memory, room: Room) -> Response:
     """Make a rule of an attack. It is in shadow, and promoted like any other.
 
     The attack is kept, masked, as a regression case of the rule: a later change that no longer matches it is refused.
     """
     now = datetime.now(UTC)
-    if body.alert_id is not None:
-        alert_id = body.alert_id
+    alert_id = body.alert_id
+    alert = None
+    if alert_id is not None:
         alert = await work.read(lambda tx: application.alert_of(tx, work.caller, alert_id))
-        attack = await asyncio.to_thread(application.attack_of_alert, alert, body.text, memory.key, memory.detector)
-    else:
+    detector = memory.detector
+
+    def attack() -> Attack:
+        if alert is not None:
+            return application.attack_of_alert(alert, body.text, memory.key, detector)
         assert body.text is not None
         assert body.kind is not None
-        attack = await asyncio.to_thread(
-            application.attack_of_text, body.text, body.kind, body.direction, body.team, body.asset_id, memory.detector
-        )
-    proposal = await asyncio.to_thread(
-        application.propose, attack, body.everywhere, body.title, body.level, work.caller, now
-    )
+        return application.attack_of_text(body.text, body.kind, body.direction, body.team, body.asset_id, detector)
+
+    def made() -> Proposal:
+        return application.propose(attack(), body.everywhere, body.title, body.level, work.caller, now)
+
+    proposal = await room.run(made)
 
     def answer(stored: StoredRule) -> Response:
         view = ProposalView(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
@@ -16,9 +16,11 @@ from services.detection.application import rules as application
 from services.detection.application import trials
 from services.detection.application.promotion import Limits
 from services.detection.application.rules import NoSuchRule, Tested
+from services.detection.application.trials import TextRecord, Trials
 from services.detection.domain import sigma
 from services.detection.domain.rules import Example, Rule, Status
 from services.detection.domain.sigma import NotExpressible
+from services.detection.domain.trial import Trial
 from services.detection.store import cases
 from services.detection.store import rules as store
 from services.detection.store.cases import Case
@@ -40,6 +42,15 @@ Format = Annotated[
     Query(description="`sigma` answers YAML documents of Sigma 2.1; what has no such form is named with the reason."),
 ]
 _SIGMA: dict[int | str, dict[str, Any]] = {200: {"content": {"application/yaml": {"schema": {"type": "string"}}}}}
+
+
+async def _trials(request: Request) -> Trials:
+    found: Trials = request.app.state.runtime.resources["trials"]
+    return found
+
+
+Room = Annotated[Trials, Depends(_trials)]
+"""Where rules are tried."""
 
 
 class NoSigma(Conflict):
@@ -171,14 +182,15 @@ async def list_rules(
 ) -> Response:
     """List rules by id; those for certain assets only to callers who see all of these.
 
+    While a newer release is being rolled out, rules of its that this replica cannot read are left out.
+
     As Sigma, a page is one YAML stream; the next page's cursor is in its last comment and in the header Next-Cursor.
     """
     wanted: dict[str, Any] = {"kind": kind, "category": category, "status": status, "origin": origin}
     filters = {name: str(value) for name, value in wanted.items() if value is not None}
     after = str(page.after[0]) if page.after is not None else None
-    rows = await work.read(lambda tx: store.page(tx, work.caller, filters, after, page.limit))
-    shown = rows[: page.limit]
-    cursor = page.cursor(shown[-1].rule.id) if len(rows) > page.limit else None
+    shown, last = await work.read(lambda tx: store.page(tx, work.caller, filters, after, page.limit))
+    cursor = page.cursor(last) if last is not None else None
     if format == "sigma":
         return _sigma_stream(shown, cursor)
     return reply(PageOf[RuleView](items=[RuleView.of(stored) for stored in shown], next_cursor=cursor))
@@ -207,7 +219,7 @@ def _sigma_stream(shown: list[StoredRule], cursor: str | None) -> Response:
     responses={200: {"model": RuleView, "description": "The same rule is there already."}},
 )
 @requires("detection:write")
-async def create_rule(body: Rule, work: Work) -> Response:
+async def create_rule(body: Rule, work: Work, room: Room) -> Response:
     """Add a rule; it is in force everywhere within a second. The same rule again is answered with 200.
 
     One that is to decide for good must be quiet on the benign regression texts (409 names those on which it is not);
@@ -216,7 +228,7 @@ async def create_rule(body: Rule, work: Work) -> Response:
     """
     now = datetime.now(UTC)
     limits = Limits.of(work.runtime.settings)
-    tested = await asyncio.to_thread(application.test, body, (), limits, now)
+    tested = await room.run(partial(application.test, body, (), limits, now))
     return await work.run(
         lambda tx: application.create(tx, work.caller, tested, limits, now),
         lambda made: reply(
@@ -227,28 +239,35 @@ async def create_rule(body: Rule, work: Work) -> Response:
 
 @router.post("/test", response_model=TrialView)
 @requires("detection:read")
-async def test_rule(body: RuleTrial, work: Work) -> Response:
+async def test_rule(body: RuleTrial, room: Room) -> Response:
     """Try a rule on texts; nothing is kept."""
     examples = [Example(content=text) for text in body.texts] + body.examples
     if not examples:
         examples = [*body.rule.examples.match, *body.rule.examples.near_miss]
-    tried = await asyncio.to_thread(trials.try_examples, body.rule, examples)
+
+    def both() -> tuple[list[Trial], TextRecord | None]:
+        return trials.try_examples(body.rule, examples), trials.on_benign_texts(body.rule) if body.benign else None
+
+    tried, on_texts = await room.run(both)
     results = [
         TrialResult(fired=trial.fired, finding=FindingView.of(trial.finding) if trial.finding else None)
         for trial in tried
     ]
-    texts = None
-    if body.benign:
-        texts = TextRecordView(**(await asyncio.to_thread(trials.on_benign_texts, body.rule)).figures())
+    texts = TextRecordView(**on_texts.figures()) if on_texts is not None else None
     return reply(TrialView(results=results, benign_texts=texts))
 
 
 @router.get(
-    "/{rule_id}", response_model=OneRuleView, responses=_SIGMA | {409: {"description": "It has no form in Sigma."}}
+    "/{rule_id}",
+    response_model=OneRuleView,
+    responses=_SIGMA | {409: {"description": "It has no form in Sigma, or is of a newer release."}},
 )
 @requires("detection:read")
 async def get_rule(rule_id: str, work: Work, format: Format = "colonnade") -> Response:
-    """One rule, with the attacks it was made for; as Sigma, 409 when Sigma cannot say it."""
+    """One rule, with the attacks it was made for.
+
+    409 when Sigma cannot say it, or a newer release wrote it and this replica cannot read it.
+    """
     stored = await work.read(lambda tx: store.get(tx, work.caller, rule_id))
     if stored is None:
         raise NoSuchRule(f"there is no rule {rule_id}")
@@ -270,6 +289,7 @@ async def change_rule(
     body: Rule,
     if_match: IfMatch,
     work: Work,
+    room: Room,
     force_reason: Annotated[
         str | None,
         Query(
@@ -285,7 +305,7 @@ async def change_rule(
     now = datetime.now(UTC)
     limits = Limits.of(work.runtime.settings)
     kept = await work.read(lambda tx: cases.of_rule(tx, rule_id))
-    tested = await asyncio.to_thread(application.test, body, kept, limits, now)
+    tested = await room.run(partial(application.test, body, kept, limits, now))
     return await work.run(
         lambda tx: application.change(tx, work.caller, rule_id, tested, if_match, limits, now, force_reason),
         lambda stored: reply(RuleView.of(stored), etag=stored.version),
@@ -294,7 +314,7 @@ async def change_rule(
 
 @router.post("/{rule_id}/promote", response_model=RuleView)
 @requires("detection:write")
-async def promote_rule(rule_id: str, body: Promotion, work: Work) -> Response:
+async def promote_rule(rule_id: str, body: Promotion, work: Work, room: Room) -> Response:
     """Let a rule decide that was in shadow, if its record allows.
 
     Its false-positive rate, as the upper 95 % bound, must be low enough on the benign regression texts and on the
@@ -306,7 +326,7 @@ async def promote_rule(rule_id: str, body: Promotion, work: Work) -> Response:
     if stored is None:
         raise NoSuchRule(f"there is no rule {rule_id}")
     kept = await work.read(lambda tx: cases.of_rule(tx, rule_id))
-    tested = await asyncio.to_thread(_tested, stored.rule, kept)
+    tested = await room.run(partial(_tested, stored.rule, kept))
     status = Status(body.status) if body.status is not None else None
     return await work.run(
         lambda tx: application.promote(

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from services.detection.domain.assets import FailMode, Mode, NoSuchAsset, Profile
+from services.detection.application import reach
+from services.detection.domain.assets import FailMode, Mode, Profile
 from services.detection.domain.similarity import fragments_of
 from services.detection.store import assets as store
 from services.detection.store.assets import Watched
@@ -41,9 +42,7 @@ async def watch(
     """
     # Two changes of one version must not both find it: the asset's row is what they queue for.
     await store.lock(tx, asset_id)
-    standing = await store.watched(tx, asset_id)
-    if standing is None or not caller.sees(standing.asset.owner_team):
-        raise NoSuchAsset(f"there is no asset {asset_id}")
+    standing = await reach.asset_of(tx, caller, asset_id)
     check_version(standing.version, expected)
     fragments = standing.fragments
     if prompts is not None:

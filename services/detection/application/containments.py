@@ -9,16 +9,15 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 
-from services.detection.application import SYSTEM
-from services.detection.domain.assets import NoSuchAsset
-from services.detection.store import assets, generation
+from services.detection.application import SYSTEM, reach
 from services.detection.store import containments as store
+from services.detection.store import generation
 from services.detection.store.containments import Containment
 from shared import audit, outbox
 from shared.auth import Caller
 from shared.contracts.detection import ContainmentApplied, ContainmentLifted
 from shared.database import Tx
-from shared.errors import Conflict, Forbidden, Invalid, NotFound
+from shared.errors import Conflict, NotFound
 
 
 class NoSuchContainment(NotFound):
@@ -52,12 +51,9 @@ async def contain(
         Invalid: a caller bound to several teams names no team.
     """
     if target_kind == "asset":
-        watched = await assets.watched(tx, UUID(target))
-        if watched is None or not caller.sees(watched.asset.owner_team):
-            raise NoSuchAsset(f"there is no asset {target}")
-        owner_team = watched.asset.owner_team
+        owner_team = (await reach.asset_of(tx, caller, UUID(target))).asset.owner_team
     else:
-        team = _team_of_block(caller, team)
+        team = reach.whose_traffic(caller, team, "blocks sessions and actors")
         owner_team = team or ""
     new = Containment(
         uuid_utils.uuid7(), 1, target_kind, target, reason, owner_team, now, caller.subject, expires_at, team=team
@@ -81,17 +77,6 @@ async def contain(
         tx, caller, action="containment.applied", target=str(added.containment_id), detail=detail, owner_team=owner_team
     )
     return added, added.version == 1
-
-
-def _team_of_block(caller: Caller, team: str | None) -> str | None:
-    if caller.teams is None:
-        return team
-    if team is None and len(caller.teams) > 1:
-        raise Invalid("say in which of your teams' traffic", field="/team")
-    mine = next(iter(caller.teams), None) if team is None else team
-    if mine is None or not caller.sees(mine):
-        raise Forbidden("a caller who is bound to teams blocks sessions and actors in the traffic of these only")
-    return mine
 
 
 def _of_containment(one: Containment, caller: Caller, now: datetime) -> dict[str, Any]:

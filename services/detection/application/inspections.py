@@ -13,30 +13,35 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 import prometheus_client
 import uuid_utils.compat as uuid_utils
 
+from services.detection.application import reach
 from services.detection.application.alerts import Sighting, worth_a_person
-from services.detection.domain.assets import Asset, FailMode, Mode, NoSuchAsset
+from services.detection.application.live import Live
+from services.detection.application.sessions import load_or_go_on
+from services.detection.domain.assets import Asset, FailMode, Mode
 from services.detection.domain.detector import Inspected
 from services.detection.domain.evidence import Sensitive, digest
 from services.detection.domain.interaction import Interaction, check_size
 from services.detection.domain.rules import Metric
 from services.detection.domain.sessions import Measured, Subject
 from services.detection.domain.similarity import PromptIndex
-from services.detection.domain.suppressions import suppressed
+from services.detection.domain.suppressions import LOOKS, suppressed
+from services.detection.domain.trackers import Session
 from services.detection.domain.verdict import THRESHOLDS, Block, Finding, decide, weigh
-from services.detection.live import Live
-from services.detection.stream.sessions import load_or_go_on
 from shared import telemetry
 from shared.auth import Caller
 from shared.contracts.detection import Decision, Direction, Verdict
 from shared.contracts.inventory import Lifecycle
-from shared.errors import Invalid
+
+Answer = TypeVar("Answer")
 
 LONG_TEXT = 16_384
+"""Characters from which reading them takes so long, tens of milliseconds, that nobody else should wait for it."""
 INSPECTIONS = prometheus_client.Counter(
     "colonnade_detection_inspections_total",
     "Interactions inspected, by what was held of them and done.",
@@ -58,7 +63,8 @@ class Degradation(StrEnum):
     """Why an interaction was not looked at in full.
 
     `state_unavailable`: what its session, actor and asset did elsewhere is not known, so that rates count too little.
-    `deadline_exceeded`: the detectors took too long, or none was free; they held nothing of it.
+    `deadline_exceeded`: the detectors took too long, or none was free; they held nothing of it, or it is not known
+    which of their findings a suppression's pattern excuses, so that none is.
     """
 
     STATE_UNAVAILABLE = "state_unavailable"
@@ -94,21 +100,6 @@ class Judged:
     counts: tuple[Callable[[], None], ...] = ()
 
 
-def team_of(caller: Caller) -> str:
-    """Whose traffic a caller's is when no asset says so: the one team that it is bound to, else nobody's."""
-    return next(iter(caller.teams)) if caller.teams is not None and len(caller.teams) == 1 else ""
-
-
-def check_names_whose(caller: Caller, asset_id: UUID | None) -> None:
-    """Refuse traffic of which nothing says whose it is.
-
-    Raises:
-        Invalid: the caller is bound to several teams and names no asset.
-    """
-    if asset_id is None and caller.teams is not None and len(caller.teams) > 1:
-        raise Invalid("your key is bound to several teams: name the asset", field="/asset_id")
-
-
 async def prepare(
     interactions: Sequence[Interaction], caller: Caller, memory: Live, *, age_seconds: float = 0.0
 ) -> None:
@@ -120,8 +111,7 @@ async def prepare(
     wanted = {one.asset_id for one in interactions if one.asset_id is not None}
     await memory.expect(caller, wanted, age_seconds=age_seconds)
     await memory.know([subject for one in interactions for subject in _counted(one)])
-    if memory.states.tracker is not None:
-        await load_or_go_on(memory.states, interactions)
+    await load_or_go_on(memory.states, interactions)
 
 
 async def inspect(
@@ -150,48 +140,45 @@ async def inspect(
     now = now or datetime.now(UTC)
     asset_id = interaction.asset_id
     watched, prompts = (await memory.asset(asset_id)) if asset_id is not None else (None, None)
-    if asset_id is not None and (watched is None or not caller.sees(watched.asset.owner_team)):
-        detail = f"there is no asset {asset_id}"
-        raise NoSuchAsset(detail, errors=[{"field": "/asset_id", "message": detail}])
+    if asset_id is not None:
+        watched = reach.known(watched, caller, asset_id)
     asset = watched.asset if watched is not None else None
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     check_size(interaction)
-    measured = _measure(interaction, memory, now)
+    measured = _measure(interaction, memory, now, hold=not inline)
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset, prompts=prompts, measured=measured)
-    team = asset.owner_team if asset is not None else team_of(caller)
+    team = asset.owner_team if asset is not None else reach.team_of(caller)
     degraded = []
     if measured is not None and not memory.state_available:
         degraded.append(Degradation.STATE_UNAVAILABLE)
     generation = memory.rules_at
     try:
-        # A long text takes tens of milliseconds, in which nobody else should wait. Nobody waits for what came as a
-        # stream: it has no deadline, and is inspected however long that takes.
-        seen = (
-            await asyncio.wait_for(memory.aside(look), memory.deadline_seconds if inline else None)
-            if interaction.size > LONG_TEXT
-            else look()
-        )
+        # Nobody waits for what came as a stream: it has no deadline, and is inspected however long that takes.
+        until = started + memory.deadline_seconds if inline else None
+        seen = await _looked(look, interaction.size, memory, until)
     except asyncio.TimeoutError:
         degraded.append(Degradation.DEADLINE_EXCEEDED)
         seen = Inspected((), {})
     findings = seen.findings
     states = memory.states
-    if interaction.session_id is not None and (states.tracker is not None or not inline):
-        if states.of(interaction) is not None:
-            findings += tuple(states.observe(interaction, seen, detector=memory.detector, asset=asset, now=now))
-        elif inline:
-            memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
+    told: dict[str, Any] = {"detector": memory.detector, "asset": asset, "now": now, "hold": not inline}
     if interaction.session_id is None:
-        tracking = memory.tracking
-        findings += tuple(
-            tracking.observe(tracking.open(b""), interaction, seen, detector=memory.detector, asset=asset, now=now)
-        )
-    findings = _marked(findings, interaction, team, asset, prompts, memory, now)
+        findings += tuple(memory.tracking.observe(Session(), interaction, seen, **told))
+    elif states.of(interaction) is not None:
+        findings += tuple(states.observe(interaction, seen, **told))
+    elif inline:
+        memory.observations.tell(caller, interaction, traceparent or telemetry.traceparent())
+    unseen = Degradation.DEADLINE_EXCEEDED in degraded
+    try:
+        findings = await _marked(findings, interaction, team, asset, prompts, memory, now, until)
+    except asyncio.TimeoutError:
+        if not unseen:
+            degraded.append(Degradation.DEADLINE_EXCEEDED)
     verdict, score = weigh(findings, handling.profile)
     counts: list[Callable[[], None]] = [
         partial(memory.tracking.count, interaction, now, flagged=verdict is not Verdict.ALLOW)
     ]
-    if Degradation.DEADLINE_EXCEEDED not in degraded:
+    if not unseen:
         counts.append(
             partial(
                 memory.tally.count, interaction, findings, verdict, generation=generation,
@@ -242,17 +229,29 @@ async def observe(
     watched, _ = (await memory.asset(interaction.asset_id)) if interaction.asset_id is not None else (None, None)
     asset = watched.asset if watched is not None else None
     look = partial(memory.detector.inspect, interaction, now=now, asset=asset)
-    inspected = await memory.aside(look) if interaction.size > LONG_TEXT else look()
-    observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now)
+    inspected = await _looked(look, interaction.size, memory)
+    observed = memory.states.observe(interaction, inspected, detector=memory.detector, asset=asset, now=now, hold=True)
     handling = watched.handling(memory.handling) if watched is not None else memory.handling
     team = asset.owner_team if asset is not None else interaction.team
-    found = _marked(tuple(observed), interaction, team, asset, None, memory, now)
+    found = await _marked(tuple(observed), interaction, team, asset, None, memory, now)
     verdict, _score = weigh(found, handling.profile)
     decision = decide(found, handling.mode, handling.profile)
     return _sightings(
         found, THRESHOLDS[handling.profile].flag_at, interaction, verdict, decision, inspection_id, team, caller,
         memory, now, traceparent,
     )  # fmt: skip
+
+
+async def _looked(look: Callable[[], Answer], characters: int, memory: Live, until: float | None = None) -> Answer:
+    """What `look` gives, beside the loop when it reads so much that others would wait.
+
+    Raises:
+        asyncio.TimeoutError: `until`, by `perf_counter`, it was not done, or no thread was free.
+    """
+    if characters <= LONG_TEXT:
+        return look()
+    left = None if until is None else max(0.0, until - time.perf_counter())
+    return await asyncio.wait_for(memory.aside(look), left)
 
 
 def _sightings(
@@ -293,7 +292,7 @@ def _sightings(
     return found
 
 
-def _marked(
+async def _marked(
     findings: tuple[Finding, ...],
     interaction: Interaction,
     team: str,
@@ -301,15 +300,23 @@ def _marked(
     prompts: PromptIndex | None,
     memory: Live,
     now: datetime,
+    until: float | None = None,
 ) -> tuple[Finding, ...]:
-    """The findings, those marked that a suppression holds for."""
+    """The findings, those marked that a suppression holds for.
+
+    Raises:
+        asyncio.TimeoutError: as `_looked`.
+    """
     standing = memory.suppressions_of(findings, team)
     if not standing:
         return findings
     look = partial(memory.detector.inspect, now=now, asset=asset, prompts=prompts)
-    return suppressed(
-        findings, interaction, team, now, standing, partial(digest, memory.key), lambda rest: look(rest).findings
-    )
+    mark = partial(
+        suppressed, findings, interaction, team, now, standing, partial(digest, memory.key),
+        lambda rest: look(rest).findings,
+    )  # fmt: skip
+    looks = LOOKS if any(one.pattern is not None for one in standing) else 0
+    return await _looked(mark, interaction.size * looks, memory, until)
 
 
 def _redactions(seen: Inspected, findings: Sequence[Finding]) -> Mapping[str, tuple[Sensitive, ...]]:
@@ -330,14 +337,14 @@ def _counted(interaction: Interaction) -> list[Subject]:
     return []
 
 
-def _measure(interaction: Interaction, memory: Live, now: datetime) -> Measured | None:
+def _measure(interaction: Interaction, memory: Live, now: datetime, *, hold: bool) -> Measured | None:
     subjects = _counted(interaction)
     if not subjects:
         return None
-    rates = memory.sessions.count(subjects, interaction.amounts(), now.timestamp())
+    rates = memory.sessions.count(subjects, interaction.amounts(), now.timestamp(), hold=hold)
     outputs = [one for one in interaction.segments if one.direction is Direction.OUTPUT]
     figures: dict[Metric, float] = {}
     samples = 0
     if outputs and subjects[0].by == "session":
-        figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text)
+        figures, samples = memory.sessions.compare_output(subjects[0], outputs[-1].text, hold=hold)
     return Measured(figures, rates, samples)

@@ -162,7 +162,7 @@ async def noisy(tx: Tx, rule_id: str, limits: Limits, now: datetime) -> StoredRu
     """The rule as it is in shadow, if its judged alerts show too many false ones; locked. None when they do not.
 
     Raises:
-        pydantic.ValidationError: a later release wrote the rule.
+        UnreadableRule
     """
     standing = await store.get(tx, SYSTEM, rule_id, lock=True)
     if standing is None or not decides(standing.rule):

@@ -8,15 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from services.detection import pack
 from services.detection.application import SYSTEM, promotion, trials
 from services.detection.application.promotion import Limits, NotQuiet
 from services.detection.application.trials import TextRecord
 from services.detection.domain.assets import NoSuchAsset
-from services.detection.domain.rules import InvalidRule, Rule, Status
-from services.detection.store import assets, cases
+from services.detection.domain.rules import InvalidRule, Rule, Status, UnreadableRule
+from services.detection.store import assets, cases, generation
 from services.detection.store import rules as store
 from services.detection.store.cases import Case
 from services.detection.store.rules import StoredRule
@@ -210,7 +208,7 @@ async def demote_if_noisy(tx: Tx, rule_id: str, limits: Limits, now: datetime) -
     """Put a rule in shadow whose judged alerts show too many false ones; it as it is then, None when it stays."""
     try:
         stored = await promotion.noisy(tx, rule_id, limits, now)
-    except ValidationError:
+    except UnreadableRule:
         # A later release wrote it: its replicas judge it.
         return None
     if stored is not None:
@@ -282,12 +280,24 @@ async def announce(
     await audit.record(tx, caller, action=f"rule.{change}", target=stored.rule.id, detail=detail)
 
 
-async def take_over_pack(tx: Tx, now: datetime) -> int:
+async def take_over_pack(tx: Tx, now: datetime, *, older: bool = False) -> int:
     """Bring the shipped rules into the database: new ones are added, changed files replace what nobody edited here,
     and what is shipped no longer is taken out of force until a start that ships it again.
 
+    A pack of a lower revision than the one that was brought in last changes nothing: in a rolling deployment a replica
+    of the release before may start again after the first of the new one.
+
+    Args:
+        older: bring it in all the same, as somebody wants who goes back to a release.
+
     Returns how many were written. What stood before is announced as other changes are; the pack's first arrival is not.
     """
+    newest, mine = await generation.pack_revision(tx), pack.revision()
+    if mine < newest and not older:
+        telemetry.logger().warning("older_pack_left_out", revision=mine, in_force=newest)
+        return 0
+    if mine != newest:
+        await generation.set_pack_revision(tx, mine)
     standing = await store.digests(tx)
     written: list[StoredRule] = []
     announced: list[tuple[str, str]] = []
@@ -316,7 +326,7 @@ async def take_over_pack(tx: Tx, now: datetime) -> int:
             continue
         try:
             gone = await store.get(tx, SYSTEM, rule_id, lock=True)
-        except ValidationError:
+        except UnreadableRule:
             # A later release wrote it, and this start is of an earlier one: it does not run here in any case.
             continue
         if gone is not None and gone.updated_by == SYSTEM.subject and gone.rule.status is not Status.DEPRECATED:
@@ -333,7 +343,7 @@ async def _demoted(tx: Tx, rule_id: str) -> StoredRule | None:
     """The rule as it stands; None when a later release wrote what this one cannot read."""
     try:
         return await store.get(tx, SYSTEM, rule_id, lock=True)
-    except ValidationError:
+    except UnreadableRule:
         return None
 
 

@@ -8,11 +8,10 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 
-from services.detection.application import SYSTEM
-from services.detection.domain.assets import NoSuchAsset
+from services.detection.application import SYSTEM, reach
 from services.detection.domain.rules import Level
 from services.detection.domain.suppressions import Suppression, check_pattern
-from services.detection.store import assets, generation, rules
+from services.detection.store import generation, rules
 from services.detection.store import suppressions as store
 from shared import audit
 from shared.auth import Caller
@@ -101,21 +100,12 @@ async def suppress(tx: Tx, caller: Caller, wanted: Wanted, longest: timedelta, n
 async def _whose(tx: Tx, caller: Caller, wanted: Wanted) -> str | None:
     """Whose traffic it is to hold for; of an asset it is that of the team that owns it now."""
     if wanted.asset_id is not None:
-        watched = await assets.watched(tx, wanted.asset_id)
-        if watched is None or not caller.sees(watched.asset.owner_team):
-            raise NoSuchAsset(f"there is no asset {wanted.asset_id}")
+        watched = await reach.asset_of(tx, caller, wanted.asset_id)
         if wanted.team is not None and wanted.team != watched.asset.owner_team:
             raise Invalid("the asset is another team's", field="/team")
         # When the asset changes hands, its new owner has not agreed to this.
         return watched.asset.owner_team
-    if caller.teams is None:
-        return wanted.team
-    if wanted.team is None and len(caller.teams) > 1:
-        raise Invalid("say in which of your teams' traffic", field="/team")
-    mine = next(iter(caller.teams), None) if wanted.team is None else wanted.team
-    if mine is None or not caller.sees(mine):
-        raise Forbidden("a caller who is bound to teams suppresses findings in the traffic of these only")
-    return mine
+    return reach.whose_traffic(caller, wanted.team, "suppresses findings")
 
 
 async def end(tx: Tx, caller: Caller, suppression_id: UUID, now: datetime) -> Suppression:

@@ -1,13 +1,15 @@
 """Rules put to texts: their own examples, the cases they were made for, and ordinary texts that they must leave alone.
 
-All of it takes CPU time, up to a second or two: call it off the event loop, before any transaction.
+All of it takes CPU time, up to a second or two: have it done by `Trials`, before any transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from services.detection import benign, pack
@@ -26,6 +28,43 @@ from services.detection.domain.rules import (
 )
 from services.detection.domain.trial import Trial, try_example
 from services.detection.store.cases import Case
+from shared.errors import Unavailable
+
+Answer = TypeVar("Answer")
+
+AT_ONCE = 2
+WAITING_AT_MOST = 6
+"""Trials that wait for others. A trial takes a second or two, so whoever came last is answered within ten."""
+RETRY_SECONDS = 5
+
+
+class TooManyTrials(Unavailable):
+    """Too many rules are being tried at the moment; try again shortly."""
+
+
+class Trials:
+    """Tries rules in threads of its own, a few at a time: whoever may read rules may have them tried."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(AT_ONCE, "try")
+        self._unfinished: set[Future[Any]] = set()
+
+    async def run(self, trial: Callable[[], Answer]) -> Answer:
+        """What `trial` gives. A caller who goes away has its trial finished, if it has begun.
+
+        Raises:
+            TooManyTrials: WAITING_AT_MOST others wait already.
+        """
+        self._unfinished = {one for one in self._unfinished if not one.done()}
+        if len(self._unfinished) >= AT_ONCE + WAITING_AT_MOST:
+            raise TooManyTrials(f"{len(self._unfinished)} rules are being tried", retry_after_seconds=RETRY_SECONDS)
+        begun = self._threads.submit(trial)
+        self._unfinished.add(begun)
+        return await asyncio.wrap_future(begun)
+
+    def close(self) -> None:
+        """End the threads; what still runs in them is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid_utils
 
+from services.detection.application import reach
 from services.detection.application.alerts import Sighting, raise_alerts
-from services.detection.domain.assets import Asset, NoSuchAsset
+from services.detection.domain.assets import Asset
 from services.detection.domain.detector import Detector
 from services.detection.domain.rules import Amount, BudgetDetection, Rule, Status, UsageDetection
 from services.detection.domain.trackers import usage
@@ -238,7 +239,7 @@ async def budgets_with_use(
     Raises:
         NoSuchAsset
     """
-    await _visible(tx, caller, asset_id)
+    await reach.asset_of(tx, caller, asset_id)
     known = await store.budgets_of(tx, [asset_id])
     running = await _running(tx, known, now)
     return known[asset_id].version if known else 0, [(budget, used) for _, _, budget, used in running]
@@ -255,7 +256,7 @@ async def set_budgets(
         NoSuchAsset, PreconditionFailed
     """
     await assets.lock(tx, asset_id)
-    owner_team = await _visible(tx, caller, asset_id)
+    owner_team = (await reach.asset_of(tx, caller, asset_id)).asset.owner_team
     known = (await store.budgets_of(tx, [asset_id])).get(asset_id, Budgets(0, ()))
     check_version(known.version, expected)
     fresh = [one for one in {*known.budgets, *budgets} if one not in known.budgets or one not in budgets]
@@ -268,13 +269,6 @@ async def set_budgets(
     return await budgets_with_use(tx, caller, asset_id, now)
 
 
-async def _visible(tx: Tx, caller: Caller, asset_id: UUID) -> str:
-    watched = await assets.watched(tx, asset_id)
-    if watched is None or not caller.sees(watched.asset.owner_team):
-        raise NoSuchAsset(f"there is no asset {asset_id}")
-    return watched.asset.owner_team
-
-
 # -- canaries ------------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +278,7 @@ async def canaries_of(tx: Tx, caller: Caller, asset_id: UUID) -> tuple[int, int]
     Raises:
         NoSuchAsset
     """
-    await _visible(tx, caller, asset_id)
+    await reach.asset_of(tx, caller, asset_id)
     known = await store.canaries_of(tx, asset_id)
     return known.version, known.canaries
 
@@ -298,7 +292,7 @@ async def set_canaries(
         NoSuchAsset, PreconditionFailed
     """
     await assets.lock(tx, asset_id)
-    owner_team = await _visible(tx, caller, asset_id)
+    owner_team = (await reach.asset_of(tx, caller, asset_id)).asset.owner_team
     known = await store.canaries_of(tx, asset_id)
     check_version(known.version, expected)
     distinct = list(dict.fromkeys(canaries))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
@@ -60,7 +61,21 @@ class Asset:
     lifecycle: Lifecycle
     authorized_tools: frozenset[str] = frozenset()
 
+    def authorizes(self, tool: str) -> bool:
+        return tool_key(tool) in _keys(self.authorized_tools)
+
 
 def exceeds(data: DataClassification, allowed: DataClassification) -> bool:
     """True when data of one class may not be where only the other is allowed."""
     return _ORDER.index(data) > _ORDER.index(allowed)
+
+
+@lru_cache(maxsize=4_096)
+def tool_key(name: str) -> str:
+    """What is the same for `send_mail`, `sendMail` and `Send Mail`: registries and programs seldom spell alike."""
+    return "".join(filter(str.isalnum, name.casefold())) or name
+
+
+@lru_cache(maxsize=1_024)
+def _keys(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(tool_key, names))

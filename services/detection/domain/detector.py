@@ -479,27 +479,31 @@ class _Gathering:
         if asset is None:
             return
         for rule, detection in self._detector.policies:
-            if not self._applies(rule, self._interaction.direction):
+            if detection.check not in ("data_class_exceeded", "asset_not_active"):
+                self._check_tools(rule, asset)
+            elif not self._applies(rule, self._interaction.direction):
                 continue
-            if detection.check == "data_class_exceeded":
+            elif detection.check == "data_class_exceeded":
                 self._check_data_class(rule, asset)
-            elif detection.check == "asset_not_active":
-                if asset.lifecycle is not Lifecycle.ACTIVE:
-                    self._add(rule, Evidence("/asset_id", 0, 0, f"the asset is {asset.lifecycle.value}"))
-            else:
-                self._check_tool(rule, asset)
+            elif asset.lifecycle is not Lifecycle.ACTIVE:
+                self._add(rule, Evidence("/asset_id", 0, 0, f"the asset is {asset.lifecycle.value}"))
 
-    def _check_tool(self, rule: Rule, asset: Asset) -> None:
-        tool = self._interaction.tool
-        if tool is None or tool in asset.authorized_tools:
-            return
-        if asset.authorized_tools:
-            shown = f"{tool[:120]} is not among the {len(asset.authorized_tools)} authorized tools"
-            self._add(rule, Evidence("/tool/name", 0, len(tool), shown))
-        elif asset.asset_type is AssetType.AI_AGENT:
-            # Nobody has said what this agent may call: listed, and no alert, or every new agent would raise them.
-            shown = f"{tool[:120]} was called, and no tool is authorized for this agent"
-            self._add(rule, Evidence("/tool/name", 0, len(tool), shown), at_most=verdict.SCORES[Level.LOW])
+    def _check_tools(self, rule: Rule, asset: Asset) -> None:
+        interaction = self._interaction
+        called = [(interaction.tool, "/tool/name", interaction.direction)]
+        # Messages name the tools that are called in them, each beside its arguments.
+        called += [(one.tool, one.field, one.direction) for one in interaction.segments]
+        for tool, field, direction in called:
+            if tool is None or asset.authorizes(tool) or not self._applies(rule, direction):
+                continue
+            end = len(tool) if field == "/tool/name" else 0
+            if asset.authorized_tools:
+                shown = f"{tool[:120]} is not among the {len(asset.authorized_tools)} authorized tools"
+                self._add(rule, Evidence(field, 0, end, shown))
+            elif asset.asset_type is AssetType.AI_AGENT:
+                # Nobody has said what this agent may call: listed, and no alert, or every new agent would raise them.
+                shown = f"{tool[:120]} was called, and no tool is authorized for this agent"
+                self._add(rule, Evidence(field, 0, end, shown), at_most=verdict.SCORES[Level.LOW])
 
     def _check_data_class(self, rule: Rule, asset: Asset) -> None:
         if self._highest is not None and exceeds(self._highest[0], asset.data_classification):

@@ -106,11 +106,11 @@ def observed(
             if enough and applies(rule, direction, interaction, asset, now):
                 evidence = Evidence(sign.field, 0, 0, f"{sign.value:.2f}: {sign.shown}")
                 _keep_gravest(found, sign.signal, rule, evidence)
-    for rule, sequence in detector.sequences if seen.call is not None else ():
-        if applies(rule, interaction.direction, interaction, asset, now):
-            points, shown = seen.sequence(sequence.steps, sequence.within_turns, sequence.within_seconds)
-            if seen.call is not None and points >= sequence.threshold:
-                evidence = Evidence(seen.call.field, 0, 0, f"{points:.1f} points: {shown}")
+    for rule, sequence in detector.sequences if seen.calls else ():
+        if applies(rule, Direction.TOOL_CALL, interaction, asset, now):
+            call, points, shown = seen.sequence(sequence.steps, sequence.within_turns, sequence.within_seconds)
+            if points >= sequence.threshold:
+                evidence = Evidence(call.field, 0, 0, f"{points:.1f} points: {shown}")
                 _keep_gravest(found, sequence.steps, rule, evidence)
     if probing is not None:
         for what in found:
@@ -136,10 +136,12 @@ def _observation(
 ) -> Observation:
     segments = interaction.segments
     heard = []
-    for segment, is_new in zip(segments, session.new([one.text for one in segments]), strict=True):
+    said = [one.text if one.tool is None else f"{one.tool}\0{one.text}" for one in segments]
+    for segment, is_new in zip(segments, session.new(said), strict=True):
         if is_new:
             attacks = [one for one in inspected.findings if one.evidence.field == segment.field and _is_attack(one)]
             hidden = inspected.redactions.get(segment.field, ())
+            tool = segment.tool or interaction.tool
             heard.append(
                 Heard(
                     segment.direction,
@@ -148,17 +150,20 @@ def _observation(
                     redact(segment.text, hidden) if hidden else segment.text,
                     max((one.score for one in attacks), default=0.0),
                     frozenset(one.kind for one in attacks if one.score >= SIGN_FROM),
+                    tool,
+                    authorized=asset is not None and tool is not None and asset.authorizes(tool),
                 )
             )
     tool = interaction.tool
+    if interaction.direction is Direction.TOOL_CALL and not any(one.direction is Direction.TOOL_CALL for one in heard):
+        # A call without arguments is a call.
+        authorized = asset is not None and tool is not None and asset.authorizes(tool)
+        heard.append(Heard(Direction.TOOL_CALL, "/tool/name", "", "", tool=tool, authorized=authorized))
     return Observation(
         now.timestamp(),
         tuple(heard),
-        interaction.direction,
-        tool,
-        interaction.failed,
+        failed=interaction.failed,
         flagged=bool(inspected.findings) and verdict.weigh(inspected.findings)[0] is not Verdict.ALLOW,
-        authorized=asset is not None and tool in asset.authorized_tools,
     )
 
 

@@ -53,6 +53,7 @@ class Record:
         resource: attributes of who sent it.
         body: of a log record.
         events: name and attributes of a span's events.
+        failed: the span's status is an error; `status` is what it says of it.
     """
 
     trace_id: str
@@ -65,6 +66,8 @@ class Record:
     body: Any = None
     events: Sequence[tuple[str, Mapping[str, Any]]] = ()
     is_log: bool = False
+    failed: bool = False
+    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Reading:
         recalled: for each segment, whether it may be history that was sent before: then it is left out when the session
             has seen it.
         counts: whether it adds to rates at all; sums that a parent repeats do not.
+        failed: it is what came of a tool that failed.
     """
 
     direction: Direction
@@ -89,6 +93,7 @@ class Reading:
     tokens: int = 0
     cost_usd: float = 0.0
     counts: bool = True
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,13 +303,14 @@ def _exchange(
     embedding = operation == "embeddings"
     segments: list[Segment] = []
     recalled: list[bool] = []
+    tools = {call.id: identifier(call.name) for one in (*inputs, *outputs) for call in one.calls if call.id}
     # What follows the last answer is new; what comes before was sent with the calls before, if there were any.
     last_answer = max((at for at, one in enumerate(inputs) if direction_of(one) is Direction.OUTPUT), default=-1)
     for at, message in enumerate(inputs):
         if message.role in _TRUSTED:
             continue
         old = around or at <= last_answer
-        for segment in segments_of(message, Direction.DOCUMENT if embedding else None):
+        for segment in segments_of(message, Direction.DOCUMENT if embedding else None, tools):
             segments.append(segment)
             recalled.append(old)
         for call in message.calls:
@@ -315,7 +321,7 @@ def _exchange(
     for message in outputs:
         if message.role in _TRUSTED:
             continue
-        for segment in segments_of(message, None):
+        for segment in segments_of(message, None, tools):
             segments.append(segment)
             recalled.append(around)
         calls += message.calls
@@ -378,14 +384,21 @@ def _tool(attributes: Mapping[str, Any], key: str, record: Record) -> list[Readi
     call_id = _first((attributes,), ("gen_ai.tool.call.id", "tool_call.id", "tool.id"))
     call = Call(call_id or "", name or "", arguments[1], f"/attributes/{arguments[0]}")
     readings = _call(call, record.trace_id, f"{key}:call")
-    for one in ("gen_ai.tool.call.result", "output.value", "traceloop.entity.output"):
-        if attributes.get(one) not in (None, ""):
-            result = Segment(f"/attributes/{one}", Direction.TOOL_RESULT, text_of(attributes[one]))
-            readings += windows(
-                Reading(Direction.TOOL_RESULT, (result,), f"{key}:result", f"{key}:result", tool=name, counts=False)
-            )
-            break
-    return readings
+    failed = record.failed or attributes.get("error.type") not in (None, "")
+    results = ("gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
+    given = next((one for one in results if attributes.get(one) not in (None, "")), None)
+    if given is not None:
+        result = Segment(f"/attributes/{given}", Direction.TOOL_RESULT, text_of(attributes[given]))
+    elif failed:
+        # Nothing else came of it.
+        said = record.status or text_of(attributes.get("error.type")) or "error"
+        result = Segment("/status", Direction.TOOL_RESULT, said)
+    else:
+        return readings
+    came = Reading(
+        Direction.TOOL_RESULT, (result,), f"{key}:result", f"{key}:result", tool=name, counts=False, failed=failed
+    )
+    return readings + windows(came)
 
 
 def _retrieval(attributes: Mapping[str, Any], key: str) -> list[Reading]:
@@ -459,6 +472,7 @@ def _part_of(
         tokens=reading.tokens if first else 0,
         cost_usd=reading.cost_usd if first else 0.0,
         counts=reading.counts and first,
+        failed=reading.failed,
     )
 
 
@@ -472,7 +486,7 @@ def _cut(segment: Segment) -> Iterator[Segment]:
     # A character is one byte or up to four.
     width = SEGMENT_LIMIT_BYTES if text.isascii() else SEGMENT_LIMIT_BYTES // 4
     for start in range(0, max(1, len(text) - OVERLAP), width - OVERLAP):
-        yield Segment(f"{segment.field}@{start}", segment.direction, text[start : start + width])
+        yield replace(segment, field=f"{segment.field}@{start}", text=text[start : start + width], leaves=())
 
 
 def _first(where: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:

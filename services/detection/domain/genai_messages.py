@@ -43,10 +43,17 @@ class Call:
 
 @dataclass(slots=True)
 class Message:
+    """Attributes:
+    tool: whose result it is, as it says itself.
+    answers: the id of the call that a text is the result of, by its field; "" stands for all of them.
+    """
+
     role: str
     texts: list[tuple[str, Direction | None, str]] = field(default_factory=list)
     """Field, direction where it is not the role's, and text."""
     calls: list[Call] = field(default_factory=list)
+    tool: str = ""
+    answers: dict[str, str] = field(default_factory=dict)
 
 
 def messages_of(attributes: Mapping[str, Any]) -> tuple[list[Message], list[Message]]:
@@ -86,6 +93,10 @@ def message_of(item: Any, where: str, role: str) -> Message:
     if not isinstance(item, Mapping):
         return Message(role, [(where, None, text_of(item))])
     message = Message(str(item.get("role") or role).lower())
+    if direction_of(message) is Direction.TOOL_RESULT:
+        message.tool = identifier(item.get("name"))
+    if item.get("tool_call_id"):
+        message.answers[""] = text_of(item["tool_call_id"])
     parts = item.get("parts")
     if parts is None:
         parts, where_parts = item.get("content", item.get("text")), f"{where}/content"
@@ -132,6 +143,7 @@ def _part(message: Message, part: Any, where: str) -> None:
         names = ("response", "result", "content", "server_tool_call_response")
         said = next((part[name] for name in names if name in part), None)
         message.texts.append((where, Direction.TOOL_RESULT, text_of(said)))
+        message.answers[where] = text_of(part.get("id") or part.get("tool_use_id"))
     elif kind in ("blob", "image", "image_url", "input_audio", "audio"):
         return
     else:
@@ -160,10 +172,15 @@ def _indexed(attributes: Mapping[str, Any]) -> tuple[list[Message], list[Message
         where = f"/attributes/{name}"
         if rest in ("role", "message.role"):
             message.role = text_of(value).lower()
+        elif rest in ("tool_call_id", "message.tool_call_id"):
+            message.answers[""] = text_of(value)
+        elif rest == "message.name":
+            message.tool = identifier(value)
         elif rest in ("content", "message.content", "text", "prompt.text", "completion.text"):
             inner = message_of({"role": "", "content": value}, where, message.role)
             message.texts += inner.texts
             message.calls += inner.calls
+            message.answers |= inner.answers
         elif (part := _CONTENT.fullmatch(rest)) is not None:
             if part[2] == "text":
                 message.texts.append((where, None, text_of(value)))
@@ -181,9 +198,17 @@ def _indexed(attributes: Mapping[str, Any]) -> tuple[list[Message], list[Message
     return inputs, [message for (group, _), message in sorted(found.items()) if group in _OUTPUTS]
 
 
-def segments_of(message: Message, direction: Direction | None) -> list[Segment]:
+def segments_of(message: Message, direction: Direction | None, tools: Mapping[str, str]) -> list[Segment]:
+    """A message's texts. `tools` are the names of the conversation's calls, by their ids."""
     own = direction or direction_of(message)
-    return [Segment(where, given or own, clean(text)) for where, given, text in message.texts if text]
+    found = []
+    for where, given, text in message.texts:
+        if text:
+            going = given or own
+            answered = message.answers.get(where) or message.answers.get("", "")
+            tool = (message.tool or tools.get(answered)) if going is Direction.TOOL_RESULT else None
+            found.append(Segment(where, going, clean(text), tool=tool or None))
+    return found
 
 
 def direction_of(message: Message) -> Direction:
@@ -195,13 +220,10 @@ def arguments_of(call: Call) -> list[Segment]:
     arguments = call.arguments
     if isinstance(arguments, str):
         parsed = json_of(arguments) if arguments[:1] in "{[" else None
-        if parsed is None:
-            return [Segment(call.field, Direction.TOOL_CALL, clean(arguments))] if arguments else []
-        arguments = parsed
-    if arguments is None:
-        return []
-    whole = leaves_of(arguments if isinstance(arguments, Mapping) else {"": arguments}, call.field)
-    return [Segment(call.field, Direction.TOOL_CALL, clean(whole.text))] if whole is not None else []
+        text = arguments if parsed is None else text_of(parsed)
+    else:
+        text = text_of(arguments if arguments is None or isinstance(arguments, Mapping) else {"": arguments})
+    return [Segment(call.field, Direction.TOOL_CALL, clean(text), tool=identifier(call.name) or None)] if text else []
 
 
 def json_of(text: str) -> Any:

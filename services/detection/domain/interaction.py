@@ -32,12 +32,20 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One text of an interaction. `field` is its JSON Pointer in the request; `leaves` are its parts, if it has any."""
+    """One text of an interaction.
+
+    Attributes:
+        field: its JSON Pointer in the request.
+        leaves: its parts, if it has any.
+        tool: the tool that is called with it, or whose result it is, where messages name one; that of an interaction
+            as a whole is the interaction's own.
+    """
 
     field: str
     direction: Direction
     text: str
     leaves: tuple[Leaf, ...] = ()
+    tool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +115,10 @@ def check_size(interaction: Interaction) -> None:
                 limit_bytes=SEGMENT_LIMIT_BYTES,
                 errors=[{"field": segment.field, "message": f"at most {SEGMENT_LIMIT_BYTES} bytes"}],
             )
-    if total > INTERACTION_LIMIT:
-        raise ContentTooLarge(
-            f"all texts together are longer than {INTERACTION_LIMIT} characters", limit=INTERACTION_LIMIT
-        )
+        if total > INTERACTION_LIMIT:
+            told = f"with this, all texts together are longer than {INTERACTION_LIMIT} characters"
+            errors = [{"field": segment.field, "message": told}]
+            raise ContentTooLarge(f"{segment.field}: {told}", limit=INTERACTION_LIMIT, errors=errors)
 
 
 def _over(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Alerts as OCSF 1.8.0 Detection Findings (class 2004), with the profiles ai_operation and security_control.
+"""Alerts as OCSF 1.8.0 Detection Findings (class 2004), with the profiles ai_operation, security_control and trace.
 
 ATLAS techniques are in finding_info.attacks and, as the profile asks, in attacks; OWASP entries in finding_info.tags;
 who is behind it in evidences. Times are epoch milliseconds.
@@ -94,7 +94,12 @@ def detection_finding(alert: AlertSnapshot, status: str, comment: str = "") -> d
         "metadata": {
             "version": "1.8.0",
             "product": {"name": "Colonnade", "vendor_name": "Colonnade", "feature": {"name": "detection"}},
-            "profiles": ["ai_operation", "security_control", *(["incident"] if alert.disposition else [])],
+            "profiles": [
+                "ai_operation",
+                "security_control",
+                *(["trace"] if alert.trace_id else []),
+                *(["incident"] if alert.disposition else []),
+            ],
             "uid": f"{alert.alert_id}:{alert.version}",
             "correlation_uid": str(alert.alert_id),
         },
@@ -130,6 +135,8 @@ def detection_finding(alert: AlertSnapshot, status: str, comment: str = "") -> d
     if alert.asset_id is not None:
         resource: dict[str, Any] = {"uid": str(alert.asset_id), "type": "AI asset"}
         finding["resources"] = [resource | ({"group": {"name": alert.owner_team}} if alert.owner_team else {})]
+    if alert.trace_id:
+        finding["trace"] = {"uid": alert.trace_id}
     if alert.model:
         finding["ai_model"] = {"name": alert.model, "ai_provider": "unknown"}
     actor: dict[str, Any] = {"user": {"name": alert.actor}} if alert.actor else {}

@@ -34,7 +34,7 @@ from services.detection.domain import folding, taxonomy
 from shared.contracts.detection import Direction, FindingKind, Severity
 from shared.contracts.incidents import IncidentCategory
 from shared.contracts.inventory import AssetType, DataClassification
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 
 MAX_PROGRAM_SIZE = 20_000
 """Upper bound on a pattern's RE2 program, in steps: what it may take of memory."""
@@ -50,8 +50,16 @@ DATA_KINDS = frozenset({FindingKind.SECRET, FindingKind.PII})
 """What is masked wherever it is shown, and counted by itself: ten addresses are no more certain than one."""
 
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The pack takes the one in Python most of a second, at each start."""
+
+
 class InvalidRule(Invalid):
     """The rule is not valid."""
+
+
+class UnreadableRule(Conflict):
+    """A later release wrote this rule, and this one cannot read it."""
 
 
 class Level(StrEnum):
@@ -165,12 +173,13 @@ class Signal(StrEnum):
 
 class Act(StrEnum):
     """What a tool does, as far as its name and arguments tell; a call may be several. `untrusted` is also any document
-    and any result of a tool that reads what strangers write."""
+    and any result of a tool that reads what strangers write; a `credential_read` is a `sensitive_read` too."""
 
     UNTRUSTED = "untrusted"
     SENSITIVE_READ = "sensitive_read"
     EGRESS = "egress"
     EXECUTE = "execute"
+    CREDENTIAL_READ = "credential_read"
 
 
 class Amount(StrEnum):
@@ -291,8 +300,8 @@ class SequenceDetection(Part):
 
     A sequence by itself is what agents do all day. So points are asked for (`trackers.tools` has the reasons): 1 for
     the sequence, 1 when the last act's destination or command comes from the untrusted content, 1 when it carries
-    pieces of what was read, 1 when the untrusted content looked like an attack, half when the command runs what it
-    fetches, half when the destination is new for the tool.
+    pieces of what was read or is one command with the reading, 1 when the untrusted content looked like an attack, half
+    when the command runs what it fetches, half when the destination is new for the tool.
     """
 
     type: Literal["sequence"] = "sequence"
@@ -564,7 +573,7 @@ def parse(document: str) -> Rule:
         InvalidRule: it is not YAML, or not a rule.
     """
     try:
-        rule = Rule.model_validate(yaml.safe_load(document))
+        rule = Rule.model_validate(yaml.load(document, Loader=_LOADER))  # noqa: S506  # both make plain values only
     except yaml.YAMLError as error:
         raise InvalidRule(f"not YAML: {error}") from error
     except ValidationError as error:

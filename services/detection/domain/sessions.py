@@ -101,6 +101,7 @@ class Sessions:
         self._capacity = capacity
         self._known: OrderedDict[Subject, Activity] = OrderedDict()
         self._unshared: dict[Subject, Activity] = {}
+        self._held: dict[Subject, Activity] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -111,9 +112,9 @@ class Sessions:
 
     def learn(self, subject: Subject, total: Activity) -> None:
         """Take over the shared total; what this replica has not shared yet comes on top."""
-        unshared = self._unshared.get(subject)
-        if unshared is not None:
-            total.add(unshared)
+        for mine in (self._unshared.get(subject), self._held.get(subject)):
+            if mine is not None:
+                total.add(mine)
         self._known[subject] = total
         self._known.move_to_end(subject)
         while len(self._known) > self._capacity:
@@ -130,10 +131,26 @@ class Sessions:
             mine = self._unshared.setdefault(subject, Activity())
             mine.add(activity)
 
+    def release(self) -> None:
+        """What was counted and held is certain now: it is shared with the rest."""
+        held, self._held = self._held, {}
+        self.give_back(held)
+
+    def drop_held(self) -> None:
+        """What was counted and held is counted by somebody else; its subjects are read anew."""
+        for subject in self._held:
+            self._known.pop(subject, None)
+        self._held = {}
+
     def count(
-        self, subjects: list[Subject], amounts: Mapping[Metric, float], now: float
+        self, subjects: list[Subject], amounts: Mapping[Metric, float], now: float, *, hold: bool = False
     ) -> dict[tuple[Metric, str], float]:
-        """Add the amounts of one interaction to each of its subjects; the rates that result."""
+        """Add the amounts of one interaction to each of its subjects; the rates that result.
+
+        Args:
+            hold: share them only after `release`.
+        """
+        unshared_of = self._held if hold else self._unshared
         rates: dict[tuple[Metric, str], float] = {}
         for subject in subjects:
             known = self._known.get(subject)
@@ -142,7 +159,7 @@ class Sessions:
                 known = self._known[subject]
             else:
                 self._known.move_to_end(subject)
-            unshared = self._unshared.setdefault(subject, Activity())
+            unshared = unshared_of.setdefault(subject, Activity())
             for metric, amount in amounts.items():
                 place = metric, int(now * SLICES / (metric.window_seconds or 1))
                 known.amounts[place] = known.amounts.get(place, 0.0) + amount
@@ -152,8 +169,12 @@ class Sessions:
                 known.forget_before(now)
         return rates
 
-    def compare_output(self, session: Subject, text: str) -> tuple[dict[Metric, float], int]:
-        """How far an output is from the session's earlier ones, which it then joins; and how many those were."""
+    def compare_output(self, session: Subject, text: str, *, hold: bool = False) -> tuple[dict[Metric, float], int]:
+        """How far an output is from the session's earlier ones, which it then joins; and how many those were.
+
+        Args:
+            hold: as for `count`.
+        """
         if len(text) < MIN_OUTPUT_LENGTH:
             return {}, 0
         if session not in self._known:
@@ -168,5 +189,5 @@ class Sessions:
         samples = int(before.samples)
         added = Baseline(1.0, measured, measured * measured, float(len(text)))
         known.baseline.add(added)
-        self._unshared.setdefault(session, Activity()).baseline.add(added)
+        (self._held if hold else self._unshared).setdefault(session, Activity()).baseline.add(added)
         return figures, samples

@@ -19,7 +19,7 @@ from shared.contracts.incidents import IncidentCategory
 from shared.errors import Invalid
 
 MAX_PROGRAM_SIZE = 2_000
-_LOOKS = 8
+LOOKS = 8
 """How often an interaction is looked at again for patterns; findings beyond that stay."""
 
 
@@ -117,7 +117,7 @@ def suppressed(
 
     def gone(finding: Finding, segment: Segment, pattern: str) -> bool:
         blanked = _without(segment.text, pattern)
-        if blanked == segment.text or len(seen) >= _LOOKS:
+        if blanked == segment.text or len(seen) >= LOOKS:
             return False
         # What this text alone does not show, such as a session's turn, is not gone for being invisible in it.
         return finding.rule_id in rules_in(segment, segment.text) - rules_in(segment, blanked)

@@ -19,6 +19,7 @@ _ADD_AMOUNTS = """
 """
 _ADD_BASELINES = """
     INSERT INTO activity_baseline
+        (subject_by, subject_key, samples, entropy_sum, entropy_squares, length_sum, updated_at)
     SELECT *, now() FROM unnest($1::text[], $2::text[], $3::float8[], $4::float8[], $5::float8[], $6::float8[])
     ON CONFLICT (subject_by, subject_key) DO UPDATE SET
         samples = activity_baseline.samples + excluded.samples,
@@ -27,6 +28,16 @@ _ADD_BASELINES = """
         length_sum = activity_baseline.length_sum + excluded.length_sum,
         updated_at = now()
 """
+
+
+_WANTED = "(subject_by, subject_key) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+# Columns by name, here and elsewhere: a later release may add one while this one runs, and a statement that was
+# prepared for all columns fails then.
+_AMOUNTS = f"SELECT subject_by, subject_key, metric, slice, amount FROM activity_amount WHERE {_WANTED}"  # noqa: S608
+_BASELINES = f"""
+    SELECT subject_by, subject_key, samples, entropy_sum, entropy_squares, length_sum
+    FROM activity_baseline WHERE {_WANTED}
+"""  # noqa: S608  # fixed text
 
 
 async def share(tx: Tx, unshared: Mapping[Subject, Activity]) -> None:
@@ -54,11 +65,10 @@ async def of(tx: Tx, subjects: Sequence[Subject]) -> dict[Subject, Activity]:
     found = {subject: Activity() for subject in subjects}
     connection = await driver(tx)
     keys = [subject.by for subject in subjects], [subject.key for subject in subjects]
-    wanted = "(subject_by, subject_key) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
-    for row in await connection.fetch(f"SELECT * FROM activity_amount WHERE {wanted}", *keys):  # noqa: S608
+    for row in await connection.fetch(_AMOUNTS, *keys):
         amounts = found[Subject(row["subject_by"], row["subject_key"])].amounts
         amounts[Metric(row["metric"]), row["slice"]] = row["amount"]
-    for row in await connection.fetch(f"SELECT * FROM activity_baseline WHERE {wanted}", *keys):  # noqa: S608
+    for row in await connection.fetch(_BASELINES, *keys):
         found[Subject(row["subject_by"], row["subject_key"])].baseline = Baseline(
             row["samples"], row["entropy_sum"], row["entropy_squares"], row["length_sum"]
         )

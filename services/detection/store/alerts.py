@@ -36,7 +36,8 @@ _FOLD = f"""
             CASE WHEN {_GRAVITY % "excluded"} > {_GRAVITY % "alert"} THEN excluded.severity ELSE alert.severity END,
         score = greatest(alert.score, excluded.score)
     WHERE alert.last_seen >= $2
-    RETURNING *, (SELECT before.severity FROM alert AS before WHERE before.alert_id = alert.alert_id) AS severity_before
+    RETURNING {", ".join(f"alert.{name}" for name in (*_COLUMNS, "version", "disposition", "fold_key"))},
+        (SELECT before.severity FROM alert AS before WHERE before.alert_id = alert.alert_id) AS severity_before
 """  # noqa: S608  # column names and types of our own table
 _UNFOLD = "UPDATE alert SET folding = false WHERE fold_key = ANY($1::text[]) AND folding AND last_seen < $2"
 

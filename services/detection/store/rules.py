@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.dialects.postgresql import insert
 
 from services.detection.domain.detector import Loaded
-from services.detection.domain.rules import Rule, Status
+from services.detection.domain.rules import Rule, Status, UnreadableRule
 from services.detection.store import generation
 from services.detection.store.tables import rule_table, rule_version_table
 from shared.auth import Caller
@@ -44,8 +44,15 @@ class StoredRule:
 
 
 def _stored(row: Any) -> StoredRule:
+    """
+    Raises:
+        UnreadableRule
+    """
     fields = {name: getattr(row, name) for name in StoredRule.__slots__ if name != "rule"}
-    return StoredRule(rule=Rule.model_validate(row.document), **fields)
+    try:
+        return StoredRule(rule=Rule.model_validate(row.document), **fields)
+    except ValidationError as error:
+        raise UnreadableRule(f"the rule {row.rule_id} is of a later release; have this one replaced first") from error
 
 
 async def in_force(tx: Tx) -> tuple[list[Loaded], list[str]]:
@@ -81,7 +88,11 @@ def _readable(caller: Caller) -> sa.ColumnElement[bool] | sa.TextClause:
 
 
 async def get(tx: Tx, caller: Caller, rule_id: str, *, lock: bool = False) -> StoredRule | None:
-    """A rule that the caller may read."""
+    """A rule that the caller may read.
+
+    Raises:
+        UnreadableRule: a later release wrote it.
+    """
     query = sa.select(rule_table).filter_by(rule_id=rule_id).where(_readable(caller))
     row = (await tx.execute(query.with_for_update() if lock else query)).first()
     return None if row is None else _stored(row)
@@ -97,18 +108,25 @@ def _known(rows: Iterable[Any]) -> list[StoredRule]:
     """The rules that this release can read; a later one may have written others."""
     found = []
     for row in rows:
-        with suppress(ValidationError):
+        with suppress(UnreadableRule):
             found.append(_stored(row))
     return found
 
 
-async def page(tx: Tx, caller: Caller, filters: Mapping[str, str], after: str | None, limit: int) -> list[StoredRule]:
-    """Rules that the caller may read in the order of their ids, one more than `limit` when there are more."""
+async def page(
+    tx: Tx, caller: Caller, filters: Mapping[str, str], after: str | None, limit: int
+) -> tuple[list[StoredRule], str | None]:
+    """Rules that the caller may read in the order of their ids, and the last id when there are more.
+
+    One of a later release that cannot be read is left out, so that a page may hold fewer than `limit`.
+    """
     query = sa.select(rule_table).filter_by(**filters).where(_readable(caller))
     query = query.order_by(rule_table.c.rule_id).limit(limit + 1)
     if after is not None:
         query = query.where(rule_table.c.rule_id > after)
-    return [_stored(row) for row in await tx.execute(query)]
+    rows = (await tx.execute(query)).all()
+    shown = rows[:limit]
+    return _known(shown), shown[-1].rule_id if len(rows) > limit else None
 
 
 async def digests(tx: Tx) -> dict[str, tuple[int, str, str, str, bool]]:

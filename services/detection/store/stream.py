@@ -118,7 +118,7 @@ async def save_sessions(tx: Tx, changed: Sequence[StoredSession]) -> None:
     ordered = sorted(changed, key=lambda one: (one.unit, one.session_key))
     await connection.execute(
         """
-        INSERT INTO session_state
+        INSERT INTO session_state (unit, session_key, interactions, seen, state, updated_at)
         SELECT *, now() FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[])
         ON CONFLICT (unit, session_key) DO UPDATE SET
             interactions = excluded.interactions, seen = excluded.seen, state = excluded.state, updated_at = now()

@@ -299,6 +299,13 @@ generation_table = sa.Table(
     sa.Column("rules", sa.BigInteger, nullable=False),
     sa.Column("containments", sa.BigInteger, nullable=False),
     sa.Column("suppressions", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Column(
+        "pack",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="revision of the newest pack of rules that was brought in",
+    ),
 )
 stream_cursor_table = sa.Table(
     "stream_cursor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,9 +40,10 @@ _ADD = """
         flagged = known.flagged + excluded.flagged
     RETURNING subject_by, subject_key, span, slot, tokens, cost_usd, requests, flagged
 """
-_RECENT = (
-    "SELECT * FROM usage_amount WHERE subject_by = $1 AND subject_key = ANY($2::text[]) AND span = $3 AND slot >= $4"
-)
+_RECENT = """
+    SELECT subject_key, slot, tokens, cost_usd, requests, flagged, alerted
+    FROM usage_amount WHERE subject_by = $1 AND subject_key = ANY($2::text[]) AND span = $3 AND slot >= $4
+"""
 _ALERT = """
     UPDATE usage_amount SET alerted = $3
     WHERE subject_by = 'asset' AND subject_key = $1 AND span = 'hour' AND slot = $2 AND alerted < $3
@@ -135,7 +137,8 @@ async def merge_profiles(
     """Put together what this replica learned with what all did; the result, by key.
 
     Args:
-        merged: of a key and what is stored of it, nothing at first.
+        merged: of a key and what is stored of it, nothing at first. It takes a millisecond or so, others get a turn
+            between two, and all rows are locked meanwhile: give few keys at a time.
     """
     if not keys:
         return {}
@@ -146,7 +149,10 @@ async def merge_profiles(
     # Row by row: one statement may bind 32,767 values, and a busy outage leaves more to catch up on.
     await tx.execute(insert(table).on_conflict_do_nothing(), rows)
     stored = await profiles(tx, kind, ordered, lock=True)
-    found = {key: merged(key, state) for key, state in stored.items()}
+    found: dict[str, bytes] = {}
+    for key, state in stored.items():
+        found[key] = merged(key, state)
+        await asyncio.sleep(0)
     change = table.update().where(table.c.kind == kind, table.c.subject_key == sa.bindparam("key"))
     await tx.execute(
         change.values(state=sa.bindparam("new"), updated_at=now),

@@ -18,14 +18,14 @@ from uuid import UUID, uuid5
 import prometheus_client
 from pydantic import ValidationError
 
+from services.detection.application.live import Live
 from services.detection.bodies import MAX_ITEMS, Published, interaction_of
 from services.detection.domain.genai import Reading, windows
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
+from services.detection.publisher import Publisher
 from services.detection.store import stream as store
 from services.detection.stream.ownership import Fenced
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.wire import IN, IN_STREAM, INTAKE, Item, key_of, subject_of
+from services.detection.wire import IN, IN_STREAM, INTAKE, Item, key_of, subject_of
 from shared import problems, telemetry
 from shared.auth import Caller
 from shared.database import is_outage
@@ -146,7 +146,7 @@ async def sort_in(message: Message, created: str, memory: Live, publisher: Publi
     wanted = {one.asset_id for one, _ in read if one.asset_id is not None}
     # Messages queue behind one that waits, so each waits until it is old enough, and none for another's wait.
     await memory.expect(caller, wanted, age_seconds=max(0.0, time.time() - message.published_at))
-    hidden = {asset_id for asset_id in wanted if not await memory.visible(caller, asset_id)}
+    hidden = await memory.hidden(caller, wanted)
     items: list[Item] = []
     for one, place in read:
         if one.asset_id in hidden:
@@ -158,7 +158,9 @@ async def sort_in(message: Message, created: str, memory: Live, publisher: Publi
 
 
 def _items(one: Interaction, place: str) -> list[Item]:
-    whole = Reading(one.direction, one.segments, place, place, (), one.tool, one.tokens, one.cost_usd)
+    whole = Reading(
+        one.direction, one.segments, place, place, (), one.tool, one.tokens, one.cost_usd, failed=one.failed
+    )
     found = []
     for part in windows(whole):
         interaction = Interaction(
@@ -173,6 +175,7 @@ def _items(one: Interaction, place: str) -> list[Item]:
             cost_usd=part.cost_usd,
             team=one.team,
             counts=part.counts,
+            failed=part.failed,
         )
         found.append(
             Item(

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from services.detection.stream.wire import UNITS
+from services.detection.wire import UNITS
 from shared import telemetry
 from shared.database import Database
 from shared.leader import LOCK_IDLE_SECONDS, end

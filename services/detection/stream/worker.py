@@ -19,19 +19,19 @@ from typing import Any
 
 import prometheus_client
 
+from services.detection import wire
 from services.detection.application import inspections
 from services.detection.application.alerts import Sighting, raise_alerts
 from services.detection.application.inspections import Judged
+from services.detection.application.live import Live
+from services.detection.application.sessions import SAVE_SECONDS, SessionStates, digest_of
 from services.detection.domain.assets import NoSuchAsset
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
+from services.detection.publisher import Publisher
 from services.detection.store import stream as store
-from services.detection.stream import wire
 from services.detection.stream.intake import Intake
 from services.detection.stream.ownership import Fenced, Ownership
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.sessions import SAVE_SECONDS, SessionStates, digest_of
-from services.detection.stream.wire import INTAKE, STREAM, Item, Parcel, subject_of
+from services.detection.wire import INTAKE, STREAM, Item, Parcel, subject_of
 from shared import telemetry
 from shared.bus import StreamError
 from shared.database import Tx, is_outage
@@ -55,7 +55,8 @@ STREAM_ITEMS = prometheus_client.Counter(
     ["outcome"],
 )
 STREAM_LAG = prometheus_client.Gauge(
-    "colonnade_detection_stream_lag_seconds", "Age of the newest message of telemetry when it was handled."
+    "colonnade_detection_stream_lag_seconds",
+    "Age of the newest message of telemetry when it was handled; 0 with none to handle.",
 )
 
 
@@ -138,6 +139,8 @@ class StreamWorker:
             finally:
                 await end(*tasks)
                 self._states.own(())
+                self._memory.drop_held()
+                STREAM_LAG.set(0.0)
 
     async def _take_over(self, units: frozenset[int]) -> None:
         try:
@@ -186,8 +189,8 @@ class StreamWorker:
             if effects.moves or idle:
                 await self._store(effects)
                 saved_at = time.monotonic()
-            if newest:
-                STREAM_LAG.set(max(0.0, time.time() - newest))
+            # Also where nothing comes any more: the last figure would stand for ever.
+            STREAM_LAG.set(max(0.0, time.time() - newest) if newest else 0.0)
 
     # -- one message -------------------------------------------------------------------------------------------------
 
@@ -202,15 +205,15 @@ class StreamWorker:
             return 1
         items = [one for one in (self._news_of(unit, item) for item in parcel.items) if one is not None]
         interactions = [item.interaction for item in items]
-        await self._states.load(interactions)
         age = max(0.0, time.time() - parcel.at)
-        await inspections.prepare(interactions, parcel.caller, self._memory, age_seconds=age)
         keys = effects.keys.setdefault(unit, [])
-        for number, item in enumerate(items):
-            await self._inspect(unit, item, parcel, effects, keys)
-            if number % 8 == 7:
-                # Inline inspections of this process do not wait for a whole message.
-                await asyncio.sleep(0)
+        async with self._states.at_hand(interactions):
+            await inspections.prepare(interactions, parcel.caller, self._memory, age_seconds=age)
+            for number, item in enumerate(items):
+                await self._inspect(unit, item, parcel, effects, keys)
+                if number % 8 == 7:
+                    # Inline inspections of this process do not wait for a whole message.
+                    await asyncio.sleep(0)
         STREAM_ITEMS.labels("repeated").inc(len(parcel.items) - len(items))
         return len(parcel.items)
 
@@ -324,6 +327,7 @@ class StreamWorker:
                 telemetry.logger().warning("stream_not_stored", error=repr(error), attempt=attempt)
                 await asyncio.sleep(min(0.1 * attempt, 1.0))
         self._states.saved()
+        self._memory.release()
         for count in effects.counts:
             count()
         for unit, (_, upto) in moves.items():

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from services.detection.live import Live
+from services.detection.application.live import Live
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
 from shared.service import create_app

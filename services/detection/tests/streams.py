@@ -13,14 +13,16 @@ from typing import Any
 
 import nats
 import sqlalchemy as sa
+from fastapi import FastAPI
 from nats.js import JetStreamContext
 
 from deploy.local.nats import ADMIN, Nats, create_streams
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
 from services.detection.store.tables import alert_table, session_state_table
-from services.detection.stream.wire import IN_STREAM, STREAM
 from services.detection.stream.worker import StreamWorker
+from services.detection.tests.conftest import second_replica
+from services.detection.wire import IN_STREAM, STREAM
 from shared.leader import end
 from shared.testing import Harness, TestServer, eventually, harness
 
@@ -37,9 +39,18 @@ async def on_a_stream(postgres: TestServer, nats_server: Nats, **settings: Any) 
 
 
 @asynccontextmanager
-async def working(detection: Harness) -> AsyncIterator[StreamWorker]:
-    """A worker in this process for the length of the block."""
-    worker: StreamWorker = detection.runtime.resources["worker"]
+async def another(detection: Harness) -> AsyncIterator[FastAPI]:
+    """A second replica on the same database and stream, with a memory and a worker of its own."""
+    async with second_replica(detection) as app:
+        await app.state.runtime.bus.open()
+        yield app
+
+
+@asynccontextmanager
+async def working(detection: Harness | FastAPI) -> AsyncIterator[StreamWorker]:
+    """The worker of a replica in this process, for the length of the block."""
+    runtime = detection.runtime if isinstance(detection, Harness) else detection.state.runtime
+    worker: StreamWorker = runtime.resources["worker"]
     task = asyncio.create_task(worker.run())
     try:
         yield worker

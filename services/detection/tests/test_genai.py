@@ -10,8 +10,8 @@ import pytest
 
 from services.detection.domain.genai import CLIENT, Reading, Record, Told, read
 from services.detection.domain.interaction import SEGMENT_LIMIT_BYTES, Interaction
-from services.detection.stream.wire import Item, encode_item
 from services.detection.tests.otlp import chat, message
+from services.detection.wire import Item, encode_item
 from shared.contracts.detection import Direction
 
 TRACE, SPAN = "5b8aa5a2d2c872e8321cf37308d69df2", "051581bf3cb55c13"

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from services.detection.live import EXPECTING_AT_MOST
+from services.detection.application.live import EXPECTING_AT_MOST
 from services.detection.main import SERVICE
 from services.detection.settings import DetectionSettings
 from services.detection.store.tables import alert_table
@@ -233,7 +233,7 @@ async def test_an_asset_registered_a_moment_ago_is_waited_for(detection: Harness
 
 async def test_a_batch_answers_in_order_with_errors_in_their_places(detection: Harness) -> None:
     await detection.deliver(an_asset_registered())
-    items: list[dict[str, Any]] = [
+    items: list[Any] = [
         an_input(),
         {"direction": "sideways", "content": "x"},
         an_input(ATTACK, session_id="s"),
@@ -241,6 +241,9 @@ async def test_a_batch_answers_in_order_with_errors_in_their_places(detection: H
         an_input(asset_id=str(ASSET)),
         an_input("é" * 40_000),
         an_input(unknown=1),
+        7,
+        None,
+        ["direction", "input"],
         an_input(),
     ]
     client = detection.client("ingest", teams=["other"])
@@ -248,7 +251,7 @@ async def test_a_batch_answers_in_order_with_errors_in_their_places(detection: H
     assert response.status_code == 200
     results = response.json()["results"]
     assert [one.get("verdict", one.get("status")) for one in results] == [
-        "allow", 422, "block", 422, 404, 413, 422, "allow",
+        "allow", 422, "block", 422, 404, 413, 422, 422, 422, 422, "allow",
     ]  # fmt: skip
     assert results[1]["errors"][0]["field"] == "/direction"
     assert results[6]["errors"][0]["field"] == "/unknown"
@@ -269,7 +272,11 @@ async def test_a_batch_answers_in_order_with_errors_in_their_places(detection: H
         ({"direction": "input", "content": "x" * 70_000}, 422, "/content"),
         ({"direction": "input", "messages": [{"role": "user", "content": "x"}] * 201}, 422, "/messages"),
         ({"direction": "input", "content": "ü" * 40_000}, 413, "/content"),
-        ({"direction": "input", "messages": [{"role": "user", "content": "x" * 60_000}] * 6}, 413, None),
+        (
+            {"direction": "input", "messages": [{"role": "user", "content": "x" * 60_000}] * 6},
+            413,
+            "/messages/4/content",
+        ),
     ],
 )
 async def test_bad_input_is_refused_by_field(

@@ -326,6 +326,31 @@ async def test_words_that_are_no_matter_hide_no_attack_beside_them(detection: Ha
         assert (await inspected(client, attack))["decision"] == "block", attack
 
 
+async def test_words_that_are_no_matter_are_so_in_a_long_text(detection: Harness) -> None:
+    client = detection.client()
+    await client.post("/v1/rules", json=a_rule())
+    pattern = a_suppression(pattern=r"title: the purple quokka \(1974\)")
+    assert (await client.post("/v1/alerts/suppressions", json=pattern)).status_code == 201
+    await caught_up(detection)
+    shelf = f"{HARMLESS} " * 60
+    assert (await inspected(client, f"{shelf}Title: the purple quokka (1974)"))["decision"] == "allow"
+    both = await inspected(client, f"{shelf}Title: the purple quokka (1974). Bring me the purple quokka.")
+    assert (both["decision"], "degraded" in both) == ("block", False)
+
+
+async def test_what_there_was_no_time_to_excuse_counts(hurried: Harness) -> None:
+    client = hurried.client()
+    await client.post("/v1/rules", json=a_rule())
+    pattern = a_suppression(pattern=r"title: the purple quokka \(1974\)")
+    assert (await client.post("/v1/alerts/suppressions", json=pattern)).status_code == 201
+    await caught_up(hurried)
+    title = "Title: the purple quokka (1974)"
+    assert (await inspected(client, title))["decision"] == "allow"
+    # Read once on the loop, and up to eight times more for the pattern: that is work for the threads.
+    late = await inspected(client, f"{HARMLESS} " * 60 + title)
+    assert (late["decision"], late["degraded"]["reasons"]) == ("block", ["deadline_exceeded"])
+
+
 async def test_suppressed_personal_data_passes_and_the_rest_is_still_masked(detection: Harness) -> None:
     client = detection.client()
     text = "Write to anna.schmidt@posteo.de or to ben.miller@fastmail.co.uk about the card 5425 2334 3010 9903."

@@ -34,13 +34,15 @@ ANY = {"If-Match": "*"}
 PATH = "/v1/rules/quokka_phrase"
 QUOKKA = an_input("Tell me about the purple quokka.")
 LOUD = {"type": "regex", "phrases": ["previous instructions"]}
-LEAST = 400
+LEAST = 150
+RATE = 0.026
+"""No hit in 150 shows .0250."""
 
 
 @pytest.fixture
 async def detection(postgres: TestServer) -> AsyncIterator[Harness]:
     """A service that asks for less live traffic than it would in earnest, and for the rate that this can show."""
-    settings = {"promotion_least_inspected": LEAST, "promotion_live_rate": 0.01}
+    settings = {"promotion_least_inspected": LEAST, "promotion_live_rate": RATE}
     async with harness(SERVICE, DetectionSettings, postgres, **settings) as made:
         yield made
         assert [letter.error for letter in await made.dead_letters()] == []
@@ -329,7 +331,7 @@ async def test_a_rule_whose_false_findings_exceed_the_stated_rate_is_demoted_alt
     assert rule["status"] == "shadow"
     figures = rule["status_reason"]["figures"]
     assert (figures["false_findings"], figures["inspected"], figures["judged_true"]) == (40, LEAST + 46, 4)
-    assert figures["false_positive_rate_lower_95"] > figures["limit"] == 0.01
+    assert figures["false_positive_rate_lower_95"] > figures["limit"] == RATE
 
 
 async def test_one_team_alone_does_not_put_a_rule_in_shadow_that_guards_everybody(detection: Harness) -> None:

@@ -6,15 +6,16 @@ import pytest
 
 from services.detection import pack
 from services.detection.domain.detector import Detector, Loaded
-from services.detection.domain.rules import Rule
+from services.detection.domain.rules import RateDetection, Rule
 from services.detection.domain.trial import try_example
+from services.detection.tests.watch import the_detector
 
 RULES = sorted(pack.shipped())
 
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return pack.detector(Loaded(one.rule, 1) for one in pack.shipped().values())
+    return the_detector()
 
 
 def rule_of(rule_id: str) -> Rule:
@@ -41,6 +42,9 @@ def re2_detector() -> Detector:
 @pytest.mark.parametrize("rule_id", RULES)
 def test_rule_behaves_alike_under_re2_alone(rule_id: str, re2_detector: Detector) -> None:
     rule = rule_of(rule_id)
+    if isinstance(rule.detection, RateDetection):
+        # It looks at no text, and its examples are repeated hundreds of times.
+        re2_detector = pack.detector([Loaded(rule, 1)], frozenset())
     for example in rule.examples.match:
         assert try_example(re2_detector, rule, example).fired, f"does not fire on {example}"
     for example in rule.examples.near_miss:

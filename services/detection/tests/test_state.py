@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import sqlalchemy as sa
 
 from services.detection.domain.rules import Metric
@@ -21,7 +22,7 @@ from services.detection.tests.conftest import client_of, memory_of, second_repli
 from services.detection.tests.factories import ASSET, ATTACK, an_asset_registered, an_asset_updated, an_input
 from shared import migrate
 from shared.contracts.inventory import DataClassification, Lifecycle
-from shared.testing import Harness, TestServer, harness
+from shared.testing import Harness, TestServer, eventually, harness
 
 CALL = {"session_id": "agent-1", "direction": "tool_call", "tool": {"name": "search"}}
 
@@ -31,6 +32,62 @@ async def test_the_migrations_make_the_tables_that_the_code_has(postgres: TestSe
     url = await postgres.database("detection", migrations)
     await migrate.check(migrations, url)
     await postgres.drop(url)
+
+
+async def test_an_index_is_built_while_alerts_are_raised_and_again_after_a_try_that_failed(
+    postgres: TestServer,
+) -> None:
+    migrations = SERVICE.directory / "migrations"
+    url = await postgres.database("detection", migrations)
+    writing, broken = await asyncpg.connect(url), await asyncpg.connect(url)
+    await broken.execute("DROP INDEX alert_by_rule")
+    # As a build leaves it that was interrupted.
+    await broken.execute("CREATE INDEX alert_by_rule ON alert (rule_id, first_seen)")
+    await broken.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'alert_by_rule'::regclass")
+    await broken.execute("UPDATE alembic_version SET version_num = '2026_11_28_0400'")
+    # Whoever writes to the table meanwhile is waited for, and nobody waits for the index.
+    running = writing.transaction()
+    await running.start()
+    await writing.execute("LOCK TABLE alert IN ROW EXCLUSIVE MODE")
+    building = asyncio.create_task(migrate.upgrade(migrations, url))
+
+    async def waits() -> bool:
+        return bool(
+            await broken.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'virtualxid'")
+        )
+
+    await eventually(waits)
+    await broken.execute("UPDATE alert SET comment = '' WHERE false")
+    await running.commit()
+    await building
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'alert_by_rule'::regclass"
+    assert await broken.fetchval(valid) is True
+    await migrate.check(migrations, url)
+    await writing.close()
+    await broken.close()
+    await postgres.drop(url)
+
+
+async def test_a_later_release_may_add_columns_while_this_one_runs(detection: Harness) -> None:
+    await detection.deliver(an_asset_registered())
+    client, memory = detection.client(), memory_of(detection)
+    migrating = await detection.runtime.db.connect_alone()
+
+    async def attack() -> None:
+        body = an_input(ATTACK, session_id="s", asset_id=str(ASSET), usage={"input_tokens": 5})
+        assert (await client.post("/v1/inspections", json=body)).status_code == 200
+
+    async def share() -> None:
+        await memory.share_once(everything=True)
+
+    # Twice, so that every statement is prepared; then each is the first to meet the new columns, since the one that
+    # stumbles has its connection prepare all of them anew.
+    for number, step in enumerate((attack, share, attack, share, attack, share)):
+        if number >= 4:
+            for table in SERVICE.metadata.sorted_tables:
+                await migrating.execute(f"ALTER TABLE {table.name} ADD COLUMN of_a_later_release_{number} text")
+        await step()
+    await migrating.close()
 
 
 async def test_assets_are_copied_and_stale_news_is_skipped(detection: Harness) -> None:

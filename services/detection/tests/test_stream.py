@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import nats
 import nats.errors
 import orjson
+import prometheus_client
 import pytest
 
 from deploy.local.nats import Nats
-from services.detection.domain.assets import Asset
-from services.detection.domain.detector import Detector, Inspected
 from services.detection.domain.interaction import Interaction
-from services.detection.domain.rules import Response
-from services.detection.domain.verdict import Evidence, Finding
-from services.detection.stream.wire import IN_STREAM, STREAM, partition_of
-from services.detection.tests.conftest import memory_of
-from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, an_asset_registered, an_input
+from services.detection.stream.worker import STREAM_LAG
+from services.detection.tests.conftest import caught_up, memory_of
+from services.detection.tests.factories import ASSET, ATTACK, HARMLESS, a_rule, an_asset_registered, an_input
 from services.detection.tests.otlp import PROTOBUF, chat, traces
 from services.detection.tests.streams import administration, alerts, handled, interactions, on_a_stream, working
-from shared.contracts.detection import FindingKind, Severity
-from shared.contracts.incidents import IncidentCategory
+from services.detection.wire import IN_STREAM, STREAM, partition_of
+from shared.contracts.detection import Direction
 from shared.testing import Harness, TestServer, eventually
 
 
@@ -168,77 +164,58 @@ async def test_the_user_of_programs_may_do_nothing_else(nats_server: Nats) -> No
 # -- sessions ----------------------------------------------------------------------------------------------------------
 
 
-class Counting:
-    """A tracker that finds every third interaction of a session worth a person."""
-
-    def open(self, state: bytes) -> list[int]:
-        return [int(state or b"0")]
-
-    def observe(
-        self,
-        tracked: list[int],
-        interaction: Interaction,
-        inspected: Inspected,
-        *,
-        detector: Detector,
-        asset: Asset | None,
-        now: datetime,
-    ) -> Sequence[Finding]:
-        tracked[0] += 1
-        if tracked[0] % 3:
-            return ()
-        evidence = Evidence(interaction.segments[0].field, 0, 0, f"interaction {tracked[0]}")
-        return (
-            Finding("third_of_a_session", 1, "Every third", FindingKind.ANOMALY, IncidentCategory.JAILBREAK_BYPASS,
-                    Severity.HIGH, 0.8, Response.BLOCK, evidence),
-        )  # fmt: skip
-
-    def close(self, tracked: list[int]) -> bytes:
-        return str(tracked[0]).encode()
-
-
 async def tell(detection: Harness, name: str, session: str, said: str = HARMLESS) -> int:
     body = traces((name, chat(("user", said), session=session))).SerializeToString()
     return (await detection.client("ingest").post("/v1/traces", content=body, headers=PROTOBUF)).status_code
 
 
 async def test_a_tracker_sees_a_session_whichever_way_it_comes_and_across_restarts(streaming: Harness) -> None:
-    memory_of(streaming).states.tracker = Counting()
+    """The third call that is the same as those before it, and each after that, is worth a person."""
+    detection = {"type": "tracker", "signal": "identical_calls", "threshold": 3}
+    rule = a_rule(id="third_alike", detection=detection, scope={"directions": ["tool_call"]}, examples={})
+    assert (await streaming.client().post("/v1/rules", json=rule)).status_code == 201
+    await caught_up(streaming)
     client = streaming.client("ingest")
-    asked = an_input(HARMLESS, session_id="s")
+    call = {"direction": "tool_call", "session_id": "s", "tool": {"name": "search", "arguments": {"q": "hours"}}}
+
+    async def told_as_a_span(name: str) -> None:
+        said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search", "session.id": "s"}
+        body = traces((name, said | {"gen_ai.tool.call.arguments": '{"q": "hours"}'})).SerializeToString()
+        assert (await client.post("/v1/traces", content=body, headers=PROTOBUF)).status_code == 200
+
+    async def asked() -> dict[str, Any]:
+        answer: dict[str, Any] = (await client.post("/v1/inspections", json=call)).json()
+        return answer
+
+    async def are_known(number: int) -> None:
+        async def so() -> bool:
+            return await interactions(streaming) == {"s": number}
+
+        await eventually(so)
+
     async with working(streaming) as worker:
         await eventually(lambda: len(worker.ownership.units) == 17)
-        await eventually(lambda: memory_of(streaming).states.owns(Interaction(asked["direction"], (), session_id="s")))
-        assert await tell(streaming, "a", "s") == 200
+        await eventually(lambda: memory_of(streaming).states.owns(Interaction(Direction.TOOL_CALL, (), session_id="s")))
+        await told_as_a_span("a")
         await handled(streaming)
-        first = (await client.post("/v1/inspections", json=asked)).json()
-        assert first["verdict"] == "allow"
+        assert (await asked())["verdict"] == "allow"
         # The third: in memory at once, so that it is in the answer.
-        second = (await client.post("/v1/inspections", json=asked)).json()
-        assert [one["rule_id"] for one in second["findings"]] == ["third_of_a_session"]
-        assert second["decision"] == "block"
-
-        async def saved() -> bool:
-            return await interactions(streaming) == {"s": 3}
-
-        await eventually(saved)
+        third = await asked()
+        assert [one["rule_id"] for one in third["findings"]] == ["third_alike"]
+        assert third["decision"] == "block"
+        await are_known(3)
     # Another owner, and what it is told by a process that owns nothing: each counts on.
-    answer = (await client.post("/v1/inspections", json=asked)).json()
-    assert answer["verdict"] == "allow"
+    assert (await asked())["verdict"] == "allow"
     sending = asyncio.create_task(memory_of(streaming).observations.run())
     try:
-        await client.post("/v1/inspections", json=asked)
+        await asked()
         async with working(streaming):
-
-            async def told() -> bool:
-                return await interactions(streaming) == {"s": 5}
-
-            await eventually(told)
-            assert await tell(streaming, "b", "s") == 200
+            await are_known(5)
+            await told_as_a_span("b")
             await handled(streaming)
     finally:
         sending.cancel()
-    assert [alert.count for alert in await alerts(streaming, rule_id="third_of_a_session")] == [2]
+    assert [alert.count for alert in await alerts(streaming, rule_id="third_alike")] == [4]
     assert {alert.trace_id is not None for alert in await alerts(streaming)} == {True}
 
 
@@ -251,6 +228,18 @@ async def test_content_leaves_the_streams_when_it_is_handled(streaming: Harness,
     for stream in (STREAM, IN_STREAM):
         info = await streaming.runtime.bus.jetstream(f"STREAM.INFO.{stream}")
         assert (info["state"]["last_seq"] > 0, info["state"]["bytes"]) == (True, 0)
+
+
+async def test_who_reads_nothing_lags_behind_nothing(streaming: Harness) -> None:
+    def lag() -> float | None:
+        return prometheus_client.REGISTRY.get_sample_value("colonnade_detection_stream_lag_seconds")
+
+    async with working(streaming) as worker:
+        STREAM_LAG.set(99.0)
+        await eventually(lambda: lag() == 0.0)
+        await eventually(lambda: bool(worker.ownership.units))
+        STREAM_LAG.set(99.0)
+    assert lag() == 0.0
 
 
 async def test_all_of_a_session_goes_to_one_partition_and_teams_are_kept_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,17 +11,19 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
+from services.detection.application.tracking import PROFILES_AT_ONCE, Tracking, _profile_of
 from services.detection.domain.detector import Inspected
 from services.detection.domain.interaction import Interaction, Segment
+from services.detection.domain.trackers import Session
 from services.detection.domain.trackers import usage as domain
+from services.detection.domain.trackers.profile import Profile
 from services.detection.domain.trackers.usage import Used
 from services.detection.store import usage
 from services.detection.store.tables import usage_amount_table
 from services.detection.tests.conftest import client_of, memory_of
 from services.detection.tests.factories import ASSET, HARMLESS, an_asset_registered, an_input
-from services.detection.tracking import Tracking
 from shared.contracts.detection import Direction
-from shared.testing import Harness
+from shared.testing import Harness, eventually
 
 BUDGETS = f"/v1/telemetry/assets/{ASSET}/budgets"
 CANARIES = f"/v1/telemetry/assets/{ASSET}/canaries"
@@ -113,7 +116,7 @@ async def test_canaries_are_kept_as_hashes_and_reach_the_tracker(detection: Harn
     tracking = memory.tracking
     said = Interaction(Direction.OUTPUT, (Segment("/content", Direction.OUTPUT, "ZK quokka 7f3a 91"),), ASSET)
     found = tracking.observe(
-        tracking.open(b""),
+        Session(),
         said,
         Inspected((), {}),
         detector=memory.detector,
@@ -160,7 +163,7 @@ async def test_what_was_learned_survives_a_restart(detection: Harness) -> None:
             asked = Interaction(Direction.INPUT, (Segment("/content", Direction.INPUT, HARMLESS),), ASSET, "s", "agent")
             for one in (call, asked):
                 memory.tracking.observe(
-                    memory.tracking.open(b""), one, Inspected((), {}), detector=memory.detector, asset=watched.asset,
+                    Session(), one, Inspected((), {}), detector=memory.detector, asset=watched.asset,
                     now=now - timedelta(days=5 - day),
                 )  # fmt: skip
         await memory.share_once(everything=True)
@@ -172,7 +175,7 @@ async def test_what_was_learned_survives_a_restart(detection: Harness) -> None:
             found = [
                 one.rule_id
                 for one in restarted.observe(
-                    restarted.open(b""), call, Inspected((), {}), detector=memory.detector, asset=watched.asset, now=now
+                    Session(), call, Inspected((), {}), detector=memory.detector, asset=watched.asset, now=now
                 )
             ]
             await restarted.share(detection.runtime.db, memory.detector, now, timedelta(hours=1), everything=True)
@@ -197,6 +200,36 @@ async def test_usage_that_could_not_be_shared_is_not_lost(detection: Harness) ->
     with pytest.raises(ConnectionError):
         await tracking.share(Away(), memory_of(detection).detector, datetime.now(UTC), timedelta(hours=1))  # type: ignore[arg-type]  # a database that is away
     assert tracking._used == before
+
+
+async def test_much_is_caught_up_on_in_pieces_so_that_one_that_waits_holds_up_no_other(detection: Harness) -> None:
+    memory = memory_of(detection)
+    tracking = memory.tracking
+    assets = [f"asset {number:03}" for number in range(3 * PROFILES_AT_ONCE)]
+    for name in assets:
+        tracking._learned.setdefault(name, Profile()).called("search", 0.0, 10, (), ())
+    # Somebody is at the last of them; the transaction that comes to it waits, and those before it are done.
+    blocking = await detection.runtime.db.connect_alone()
+    holding = blocking.transaction()
+    await holding.start()
+    await blocking.execute(
+        "INSERT INTO learned_profile (kind, subject_key, state, updated_at) VALUES ('asset', $1, '', now())", assets[-1]
+    )
+    sharing = asyncio.create_task(memory.share_once(everything=True))
+
+    async def are_shared() -> bool:
+        async with detection.runtime.db.read() as tx:
+            return len(await usage.profiles(tx, "asset", assets)) == 2 * PROFILES_AT_ONCE
+
+    await eventually(are_shared)
+    await holding.rollback()
+    await sharing
+    await blocking.close()
+    async with detection.runtime.db.read() as tx:
+        states = await usage.profiles(tx, "asset", assets)
+    assert {sum(use.calls for use in _profile_of(state).tools.values()) for state in states.values()} == {1}
+    assert len(states) == len(assets)
+    assert tracking._learned == {}
 
 
 async def test_old_usage_is_forgotten(detection: Harness) -> None:

@@ -76,6 +76,7 @@ def required(finding: dict[str, Any]) -> None:
     assert finding["metadata"]["version"] == "1.8.0"
     assert {"ai_operation", "security_control"} <= set(finding["metadata"]["profiles"])
     assert ("verdict_id" in finding) == ("incident" in finding["metadata"]["profiles"])
+    assert ("trace" in finding) == ("trace" in finding["metadata"]["profiles"])
     assert "uid" in finding["finding_info"]
     assert "type_id" in finding["finding_info"]["analytic"]
     assert finding["attacks"] == finding["finding_info"]["attacks"]
@@ -94,6 +95,8 @@ def required(finding: dict[str, Any]) -> None:
         {},
         {"asset_id": None, "owner_team": "", "session_id": None, "actor": None, "model": None, "excerpt": ""},
         {"owasp": (), "atlas": ()},
+        {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"},
+        {"trace_id": None},
         {"decision": Decision.REDACT, "score": 0.55, "version": 4, "count": 9},
         *({"direction": one} for one in Direction),
         *({"severity": one} for one in Severity),
@@ -105,6 +108,7 @@ def test_an_alert_is_a_detection_finding_to_others_too(fields: dict[str, Any]) -
     alert = an_alert(**fields)
     finding = ocsf.detection_finding(alert, "disposed" if alert.disposition else "open", "said so")
     required(finding)
+    assert finding.get("trace", {}).get("uid") == alert.trace_id
     read = DetectionFinding.model_validate(json.loads(json.dumps(finding)))
     assert (read.class_uid, read.finding_info.uid) == (2004, str(ASSET))
     assert read.severity_id.name.lower() in (alert.severity.value, "informational")

@@ -268,7 +268,7 @@ _SENSITIVE_PATH = re2.compile(
     r"(?i)(?:^|[\s\"'=@/~\\])(?:\.env\b|\.ssh\b|id_(?:rsa|ed25519)|\.aws/|\.netrc"
     r"|\.pgpass|\.kube/|\.git-credentials|\.npmrc|\.pypirc|/etc/(?:passwd|shadow)"
     r"|credentials?(?:\.\w{2,5})?\b|secrets?(?:\.\w{2,5})\b|wallet\.dat"
-    r"|[\w-]+\.(?:pem|p12|pfx|kdbx|keystore)\b|/proc/self/environ)"
+    r"|[\w-]+\.(?:pem|p12|pfx|kdbx|keystore)\b|/proc/self/environ|169\.254\.169\.254\b|metadata\.google\.internal\b)"
 )
 
 
@@ -309,7 +309,7 @@ def acts_of(tool: str, arguments: str = "") -> frozenset[Act]:
     if Act.EXECUTE in found and _CARRIES_AWAY.search(arguments):
         more.add(Act.EGRESS)
     if (Act.EXECUTE in found or _words(tool) & _READS) and _SENSITIVE_PATH.search(arguments):
-        more.add(Act.SENSITIVE_READ)
+        more |= {Act.SENSITIVE_READ, Act.CREDENTIAL_READ}
     return found | more if more else found
 
 

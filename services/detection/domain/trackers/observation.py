@@ -27,6 +27,8 @@ class Heard:
         masked: the same without its secrets and personal data: parts of it may be kept for a few turns.
         score: of the strongest attack finding in it, below the threshold of alerts too.
         kinds: of the attack findings of SIGN_FROM and more.
+        tool: the called tool, or the one whose result this is.
+        authorized: the asset's record allows that tool.
     """
 
     direction: Direction
@@ -35,6 +37,8 @@ class Heard:
     masked: str
     score: float = 0.0
     kinds: frozenset[FindingKind] = frozenset()
+    tool: str | None = None
+    authorized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +56,13 @@ class Sign:
 class Observation:
     """One interaction. `at` is in seconds since the epoch; `flagged` says that what is seen is not to be learned from.
 
-    `tool` is the called tool, or the one whose result this is; `failed` that the result is an error or a refusal.
+    `failed`: the results among them are errors or refusals.
     """
 
     at: float
     heard: tuple[Heard, ...]
-    direction: Direction
-    tool: str | None = None
     failed: bool = False
     flagged: bool = False
-    authorized: bool = False
 
 
 def number(value: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.detection.domain.assets import tool_key
 from services.detection.domain.trackers.outputs import Usual
 
 MAX_TOOLS = 100
@@ -102,13 +103,17 @@ class ToolUse:
 
 @dataclass(slots=True)
 class Profile:
-    """One asset's. `days` are those with calls, the latest _DAYS."""
+    """One asset's. `tools` is by `tool_key`; `days` are those with calls, the latest _DAYS."""
 
     tools: dict[str, ToolUse] = field(default_factory=dict)
     days: set[int] = field(default_factory=set)
     entropy: Sums = field(default_factory=Sums)
     length: Sums = field(default_factory=Sums)
     scripts: dict[str, int] = field(default_factory=dict)
+
+    def use_of(self, tool: str) -> ToolUse | None:
+        """How a tool is called, if it is known."""
+        return self.tools.get(tool_key(tool))
 
     @property
     def mature(self) -> bool:
@@ -135,12 +140,12 @@ class Profile:
         roots: Iterable[int],
         known: Profile | None = None,
     ) -> None:
-        use = self.tools.get(tool)
+        use = self.use_of(tool)
         if use is None:
             if len(self.tools) >= MAX_TOOLS:
                 return
-            use = self.tools[tool] = ToolUse()
-        use.learn(length, hosts, roots, known.tools.get(tool) if known is not None else None)
+            use = self.tools[tool_key(tool)] = ToolUse()
+        use.learn(length, hosts, roots, known.use_of(tool) if known is not None else None)
         self.days.add(int(at // 86_400))
         if len(self.days) > _DAYS:
             self.days.remove(min(self.days))
@@ -174,13 +179,11 @@ class Profile:
     @classmethod
     def of(cls, parts: list[Any]) -> Profile:
         tools, days, entropy, length, scripts = parts
-        return cls(
-            {
-                name: ToolUse(Sums(count, total, squares), set(hosts), set(roots), late_hosts, late_roots)
-                for name, count, total, squares, hosts, roots, late_hosts, late_roots in tools
-            },
-            set(days),
-            Sums(*entropy),
-            Sums(*length),
-            dict(scripts),
-        )
+        uses: dict[str, ToolUse] = {}
+        for name, count, total, squares, hosts, roots, late_hosts, late_roots in tools:
+            use = ToolUse(Sums(count, total, squares), set(hosts), set(roots), late_hosts, late_roots)
+            # Releases before kept names as they were spelt, so that one tool may be there twice.
+            known = uses.setdefault(tool_key(name), use)
+            if known is not use:
+                known.merge(use)
+        return cls(uses, set(days), Sums(*entropy), Sums(*length), dict(scripts))

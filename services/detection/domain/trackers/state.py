@@ -72,15 +72,9 @@ class Session:
             self.start_over()
         self.turns += 1
         self.last_at = max(self.last_at, observation.at)
-        observed = Observed(self)
+        observed = Observed()
         for heard in observation.heard:
             observed.signs += self._hear(heard, observation, around, observed)
-        if observation.direction is Direction.TOOL_CALL and not any(
-            one.direction is Direction.TOOL_CALL for one in observation.heard
-        ):
-            # A call without arguments is a call.
-            nothing = Heard(Direction.TOOL_CALL, "/tool/name", "", "")
-            observed.signs += self._hear(nothing, observation, around, observed)
         return observed
 
     def start_over(self) -> None:
@@ -122,13 +116,13 @@ class Session:
                 signs += self.leaks.answer(heard, around.prompts)
             return signs
         if direction is Direction.TOOL_CALL:
-            tool = observation.tool or "?"
+            tool = heard.tool or "?"
             if around.prompts is not None and heard.text:
                 signs += self.leaks.answer(heard, around.prompts)
-            called, observed.call, (length, hosts, roots) = self.tools.called(
-                self.turns, observation.at, heard, tool, around.profile,
-                authorized=observation.authorized, heat=self.escalation.heat,
-            )  # fmt: skip
+            called, call, (length, hosts, roots) = self.tools.called(
+                self.turns, observation.at, heard, tool, around.profile, heat=self.escalation.heat
+            )
+            observed.calls.append(call)
             if around.learning is not None and not observation.flagged and tool != "?":
                 around.learning.called(tool, observation.at, length, hosts, roots, around.profile)
             return signs + called
@@ -140,8 +134,7 @@ class Session:
             if heard.score >= SIGN_FROM:
                 signs += self.escalation.hear(heard)
             signs += self.tools.came(
-                self.turns, observation.at, heard, observation.tool,
-                document=direction is Direction.DOCUMENT, failed=observation.failed,
+                self.turns, observation.at, heard, document=direction is Direction.DOCUMENT, failed=observation.failed,
             )  # fmt: skip
         return signs + self.pieces.hear(heard, around.scan)
 
@@ -200,14 +193,12 @@ def _spread(one: Spread) -> list[Any]:
 
 @dataclass(slots=True)
 class Observed:
-    """What one interaction showed, for rules to judge. `call`: the tool call that it was, if it was one."""
+    """What one interaction showed, for rules to judge. `calls`: the tool calls in it."""
 
-    session: Session
     signs: list[Sign] = field(default_factory=list)
-    call: Call | None = None
+    calls: list[Call] = field(default_factory=list)
 
-    def sequence(self, steps: Sequence[Act], within_turns: int, within_seconds: float) -> tuple[float, str]:
-        """Points of a sequence that ends with this interaction, and why."""
-        if self.call is None:
-            return 0.0, ""
-        return self.session.tools.points(self.call, steps, within_turns, within_seconds)
+    def sequence(self, steps: Sequence[Act], within_turns: int, within_seconds: float) -> tuple[Call, float, str]:
+        """The call of it with the most points as the end of a sequence, these, and why; there must be calls."""
+        points = ((one, *one.points(steps, within_turns, within_seconds)) for one in self.calls)
+        return max(points, key=lambda one: one[1])

@@ -2,8 +2,9 @@
 
 Reading mail, looking up a customer and answering is what a support agent does all day, and what an injected one does
 too. They differ in where the answer goes and in what it carries. So values are followed: addresses and commands that
-stand in untrusted content (its senders' own addresses in the headers apart: replying is ordinary; and apart from
-what the user named), and word triples and identifiers of what was read from private sources. Only hashes are kept.
+stand in untrusted content, and word triples and identifiers of what was read from private sources. Apart from that are
+what the user named, and the senders' own addresses in the headers: replying is ordinary, unless what they wrote is
+an attack by itself. Only hashes are kept.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.detection.domain import folding
+from services.detection.domain.assets import tool_key
 from services.detection.domain.rules import Act, Signal
 from services.detection.domain.trackers import acts as acts_module
 from services.detection.domain.trackers.acts import acts_of
 from services.detection.domain.trackers.observation import SIGN_FROM, Heard, Sign, number
 from services.detection.domain.trackers.profile import TRIES, Profile
+from services.detection.domain.verdict import BLOCK_AT
 
 _EVENTS = 24
 _TAINTED = 160
@@ -28,6 +31,8 @@ _DATA = 224
 _READ_CHARACTERS = 12_000
 """Of a tool's result or arguments, from its beginning."""
 _HEADER_CHARACTERS = 600
+_RECENT = 8
+"""Events among which a result's call is looked for."""
 _ADDRESS = re.compile(
     r"(?i)\bhttps?://([a-z0-9.-]{1,253}\.[a-z]{2,24}|\d{1,3}(?:\.\d{1,3}){3})(?::\d+)?(?:/[^\s\"'<>)\]}]*)?"
     r"|\b([a-z0-9._%+-]{1,64}@[a-z0-9.-]{1,253}\.[a-z]{2,24})\b"
@@ -56,9 +61,10 @@ _BITS = {act: 1 << at for at, act in enumerate(Act)}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the last call of a session was, and what there is to say of it as the end of a sequence.
+    """A call, and what there is to say of it as the end of a sequence.
 
     Attributes:
+        events: of its session (see `Tools`) up to this call, which is the last.
         tainted: destinations or commands of it that stand in untrusted content.
         carried: pieces of what was read from private sources.
         new_destination: it goes where this tool of this asset has never gone.
@@ -71,6 +77,56 @@ class Call:
     carried: int
     new_destination: bool
     runs_fetched: bool
+    events: Sequence[Sequence[Any]]
+
+    def points(self, steps: Sequence[Act], within_turns: int, within_seconds: float) -> tuple[float, str]:
+        """How much speaks for a misuse that ends with this call; 0 when the steps did not come in this order.
+
+        Steps are looked for backwards, each in another tool than the next: reading mail is both untrusted and private,
+        and one call is not two steps. A shell is as many tools as it has commands, and one command may be several.
+        """
+        if not self.acts & _BITS[steps[-1]]:
+            return 0.0, ""
+        turn, at = self.events[-1][0], self.events[-1][1]
+        runs = self.acts & _BITS[Act.EXECUTE]
+        reach = [
+            event
+            for event in (self.events if runs else self.events[:-1])
+            if turn - event[0] <= within_turns and at - event[1] <= within_seconds
+        ]
+        position, later, suspicious = len(reach), self.events[-1], False
+        for step in reversed(steps[:-1]):
+            found = -1
+            for place in range(position - 1, -1, -1):
+                event = reach[place]
+                if event[2] & _BITS[step] and (event[3] != later[3] or event[2] & _BITS[Act.EXECUTE]):
+                    found = place
+                    break
+            if found < 0:
+                return 0.0, ""
+            position, later = found, reach[found]
+            if step is Act.UNTRUSTED:
+                suspicious = any(one[4] for one in reach[: found + 1] if one[2] & _BITS[Act.UNTRUSTED])
+        points, reasons = 1.0, [" → ".join(step.value for step in steps)]
+        if self.tainted:
+            points += 1
+            reasons.append("its destination or command comes from the untrusted content")
+        if self.carried >= 2:
+            points += 1
+            reasons.append(f"it carries {self.carried} pieces of what was read")
+        elif runs and Act.EGRESS is steps[-1] and any(self.acts & _BITS[step] for step in steps[:-1]):
+            points += 1
+            reasons.append("one command reads it and sends it")
+        if suspicious:
+            points += 1
+            reasons.append("the untrusted content had signs of an attack")
+        if self.runs_fetched:
+            points += 0.5
+            reasons.append("it runs what it fetches")
+        if self.new_destination:
+            points += 0.5
+            reasons.append("the tool has never gone there")
+        return points, "; ".join(reasons)
 
 
 @dataclass(slots=True)
@@ -94,23 +150,25 @@ class Tools:
         for value in addresses(text):
             _keep(self.trusted, value, _TRUSTED)
 
-    def came(self, turn: int, at: float, heard: Heard, tool: str | None, *, document: bool, failed: bool) -> list[Sign]:
+    def came(self, turn: int, at: float, heard: Heard, *, document: bool, failed: bool) -> list[Sign]:
         """A tool's result, or a document."""
-        name = tool or self.pending
+        name = heard.tool or self.pending
         acts = _mask(acts_of(name)) if name and not document else _BITS[Act.UNTRUSTED]
         suspicious = heard.score >= 2 * SIGN_FROM
         text = heard.text[:_READ_CHARACTERS]
         if acts & _BITS[Act.UNTRUSTED]:
-            self._taint(text)
-            if document or suspicious:
-                self._happened(turn, at, acts, "" if document else name, suspicious=suspicious)
-        if acts & _BITS[Act.SENSITIVE_READ]:
+            self._taint(text, hostile=heard.score >= BLOCK_AT)
+        # Of some tools only the result is told: then that is what happened.
+        call = next((event for event in reversed(self.events[-_RECENT:]) if event[3] == _number(name)), None)
+        if acts and (document or call is None or (suspicious and acts & _BITS[Act.UNTRUSTED])):
+            self._happened(turn, at, acts, "" if document else name, suspicious=suspicious)
+        if (acts | (call[2] if call is not None and not document else 0)) & _BITS[Act.SENSITIVE_READ]:
             for value in carriable(text):
                 _keep(self.data, value, _DATA)
         return [] if document else self._came_back(heard, name, failed=failed or _is_error(text))
 
     def called(
-        self, turn: int, at: float, heard: Heard, tool: str, profile: Profile | None, *, authorized: bool, heat: float
+        self, turn: int, at: float, heard: Heard, tool: str, profile: Profile | None, *, heat: float
     ) -> tuple[list[Sign], Call, tuple[int, set[int], set[int]]]:
         """A call: its signs, what sequences need of it, and length, hosts and roots of its arguments."""
         text = heard.text[:_READ_CHARACTERS]
@@ -124,88 +182,42 @@ class Tools:
         carried = sum(1 for value in carriable(text) if value in self.data) if self.data else 0
         if places and carried >= 2 and acts_module.fetches(tool):
             acts |= {Act.EGRESS}
-        use = profile.tools.get(tool) if profile is not None else None
+        use = profile.use_of(tool) if profile is not None else None
         counterparty = all(value in self.trusted for value in places)
         if places and counterparty:
             # An answer with what was looked up, to whoever asked: what the agent is for.
             carried = 0
         new = bool(use is not None and use.knows_hosts and hosts - use.hosts and not counterparty)
-        call = Call(
-            tool,
-            _mask(acts),
-            heard.field,
-            tainted,
-            carried,
-            new,
-            Act.EXECUTE in acts and acts_module.fetches_and_runs(text),
-        )
         signs = self._odd(heard, tool, len(heard.text), hosts, roots, profile, new=new)
-        if profile is not None and profile.mature and not authorized and (use is None or use.calls < TRIES):
+        if profile is not None and profile.mature and not heard.authorized and (use is None or use.calls < TRIES):
             after = any(event[2] & _BITS[Act.UNTRUSTED] for event in self.events[-8:]) and heat >= SIGN_FROM
             shown = f"{tool[:80]} is new for this asset, which knows {len(profile.tools)} tools"
             signs.append(Sign(Signal.NEW_TOOL, 2.0 if after else 1.0, "/tool/name", shown))
         signs += self._again(heard, tool)
-        self._happened(turn, at, call.acts, tool, suspicious=False)
+        self._happened(turn, at, _mask(acts), tool, suspicious=False)
         self.pending = tool[:120]
+        runs_fetched = Act.EXECUTE in acts and acts_module.fetches_and_runs(text)
+        call = Call(tool, _mask(acts), heard.field, tainted, carried, new, runs_fetched, self.events)
         return signs, call, (len(heard.text), hosts, roots)
-
-    # -- sequences -----------------------------------------------------------------------------------------------
-
-    def points(self, call: Call, steps: Sequence[Act], within_turns: int, within_seconds: float) -> tuple[float, str]:
-        """How much speaks for a misuse that ends with this call; 0 when the steps did not come in this order.
-
-        The event of the call itself is the last one. Steps are looked for backwards, each in another tool than the
-        next: reading mail is both untrusted and private, and one call is not two steps.
-        """
-        if not self.events or not call.acts & _BITS[steps[-1]]:
-            return 0.0, ""
-        turn, at = self.events[-1][0], self.events[-1][1]
-        reach = [
-            event for event in self.events[:-1] if turn - event[0] <= within_turns and at - event[1] <= within_seconds
-        ]
-        position, later, suspicious = len(reach), self.events[-1], False
-        for step in reversed(steps[:-1]):
-            found = -1
-            for place in range(position - 1, -1, -1):
-                event = reach[place]
-                if event[2] & _BITS[step] and event[3] != later[3]:
-                    found = place
-                    break
-            if found < 0:
-                return 0.0, ""
-            position, later = found, reach[found]
-            if step is Act.UNTRUSTED:
-                suspicious = any(one[4] for one in reach[: found + 1] if one[2] & _BITS[Act.UNTRUSTED])
-        points, reasons = 1.0, [" → ".join(step.value for step in steps)]
-        if call.tainted:
-            points += 1
-            reasons.append("its destination or command comes from the untrusted content")
-        if call.carried >= 2:
-            points += 1
-            reasons.append(f"it carries {call.carried} pieces of what was read")
-        if suspicious:
-            points += 1
-            reasons.append("the untrusted content had signs of an attack")
-        if call.runs_fetched:
-            points += 0.5
-            reasons.append("it runs what it fetches")
-        if call.new_destination:
-            points += 0.5
-            reasons.append("the tool has never gone there")
-        return points, "; ".join(reasons)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _happened(self, turn: int, at: float, acts: int, tool: str, *, suspicious: bool) -> None:
         last = self.events[-1] if self.events else None
-        if last is not None and last[2] == acts and last[3] == number(tool) and not suspicious:
+        if last is not None and last[2] == acts and last[3] == _number(tool) and not suspicious:
             last[0], last[1] = turn, round(at)
             return
-        self.events = [*self.events[1 - _EVENTS :], [turn, round(at), acts, number(tool), int(suspicious)]]
+        self.events = [*self.events[1 - _EVENTS :], [turn, round(at), acts, _number(tool), int(suspicious)]]
 
-    def _taint(self, text: str) -> None:
+    def _taint(self, text: str, *, hostile: bool) -> None:
         header = text[:_HEADER_CHARACTERS]
         counterparties = {value for line in _HEADER.findall(header) for value in addresses(line)}
+        if hostile:
+            # Whoever writes an attack is nobody to answer with what was read. Signs of one do not make it one: the
+            # classifier alone has some in every thousand letters, and answering letters is what agents are for.
+            for value in counterparties:
+                self.trusted.pop(value, None)
+            counterparties = set()
         for value in counterparties:
             _keep(self.trusted, value, _TRUSTED)
         for value in (*addresses(text), *commands(text)):
@@ -245,7 +257,7 @@ class Tools:
         *,
         new: bool,
     ) -> list[Sign]:
-        use = profile.tools.get(tool) if profile is not None else None
+        use = profile.use_of(tool) if profile is not None else None
         if use is None or use.calls < TRIES * 10:
             return []
         points, reasons = 0.0, []
@@ -303,6 +315,10 @@ def carriable(text: str) -> list[int]:
 
 def _is_error(text: str) -> bool:
     return _ERROR.search(text[:200]) is not None
+
+
+def _number(tool: str) -> int:
+    return number(tool_key(tool))
 
 
 def _mask(acts: frozenset[Act]) -> int:

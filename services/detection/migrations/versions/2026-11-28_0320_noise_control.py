@@ -13,7 +13,6 @@ _STATEMENTS = (
     "COMMENT ON COLUMN asset_watch.fail_mode IS 'null: the installation''s default'",
     "ALTER TABLE alert ADD COLUMN judged_widely boolean",
     "COMMENT ON COLUMN alert.judged_widely IS 'whether its disposition is an organisation-wide caller''s'",
-    "CREATE INDEX alert_by_rule ON alert (rule_id, first_seen)",
     "ALTER TABLE generation ADD COLUMN suppressions bigint NOT NULL DEFAULT 1",
     """
     ALTER TABLE rule

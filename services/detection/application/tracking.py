@@ -1,17 +1,19 @@
 """What a replica holds for trackers: usage not shared yet, profiles of assets, sketches of actors, registered texts.
 
 Two kinds of state. A session's depends on the order of its interactions; it belongs to whoever owns the session, who
-calls `open`, `observe` and `close`, and stores the bytes. Everything else adds up: each replica keeps what came since
-it last shared, adds it to what all replicas share, usage once a second and profiles every ten, and takes over the
-result. So a replica is behind by what the others saw in that time, and a crash loses as much at most. Memory is
-bounded: the least recently used assets and actors leave, and are in the database then.
+calls `observe` and stores what is known of it (`stream.sessions`). Everything else adds up: each replica keeps what
+came since it last shared, adds it to what all replicas share, usage once a second and profiles every ten, and takes
+over the result. So a replica is behind by what the others saw in that time, and a crash loses as much at most. Memory
+is bounded: the least recently used assets and actors leave, and are in the database then. What came by the stream is
+held until it is stored that it was handled, since whoever takes over in between is told it again.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -36,6 +38,7 @@ from shared.database import Database
 
 PROFILE_SECONDS = 10.0
 """Between two exchanges of profiles: kilobytes each, and nothing in them is urgent."""
+PROFILES_AT_ONCE = 32
 SHARED_FROM = 50
 """Requests of an actor's day from which its sketch is shared: below, there is nothing that it could show."""
 _PLACES_AT_MOST = 100_000
@@ -54,45 +57,43 @@ class Tracking:
         self._learned: dict[str, Profile] = {}
         self._actors: OrderedDict[str, Probing] = OrderedDict()
         self._asked: dict[str, Probing] = {}
+        self._held = Held()
         self._texts: OrderedDict[UUID, tuple[PromptIndex | None, CanaryIndex | None]] = OrderedDict()
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def open(self, state: bytes) -> Session:
-        """A session from what `close` gave, a new one from nothing; one that another release wrote starts anew."""
-        return Session.load(state)
-
-    def close(self, tracked: Session) -> bytes:
-        """What is known of a session, in at most 16 KB."""
-        return tracked.dump()
-
     def observe(
         self,
-        tracked: Session,
+        session: Session,
         interaction: Interaction,
         inspected: Inspected,
         *,
         detector: Detector,
         asset: Asset | None,
         now: datetime,
+        hold: bool = False,
     ) -> Sequence[Finding]:
         """Take in the next interaction of a session; what shows only now, with session, actor and asset in view.
 
         An interaction without a session is observed in a new one: canaries need no history.
+
+        Args:
+            hold: share what is learned only after `release`.
         """
         prompts, canaries = self._texts.get(asset.asset_id, (None, None)) if asset is not None else (None, None)
         profile = learning = None
         if asset is not None:
             key = str(asset.asset_id)
             profile = _recent(self._profiles, key, Profile)
-            learning = self._learned.setdefault(key, Profile())
-        sketch = self._ask(interaction, now.timestamp())
+            learning = (self._held.learned if hold else self._learned).setdefault(key, Profile())
+        asked = self._held.asked if hold else self._asked
+        sketch = self._ask(interaction, now.timestamp(), asked)
         found = observed(
-            detector, interaction, inspected, tracked, now=now, asset=asset, prompts=prompts, canaries=canaries,
+            detector, interaction, inspected, session, now=now, asset=asset, prompts=prompts, canaries=canaries,
             profile=profile, learning=learning, probing=sketch,
         )  # fmt: skip
         if sketch is not None and found:
-            mine = self._asked[self._actor_of(interaction)]
+            mine = asked[self._actor_of(interaction)]
             mine.announced, mine.announced_membership = sketch.announced, sketch.announced_membership
         return found
 
@@ -103,15 +104,15 @@ class Tracking:
         while len(self._texts) > self._capacity:
             self._texts.popitem(last=False)
 
-    def _ask(self, interaction: Interaction, at: float) -> Probing | None:
-        """Add an interaction to its actor's sketch; the sketch as it was when last shared."""
+    def _ask(self, interaction: Interaction, at: float, asked: dict[str, Probing]) -> Probing | None:
+        """Add an interaction to its actor's sketch in `asked`; the sketch as it was when last shared."""
         key = self._actor_of(interaction)
         if not key:
             return None
         known: Probing = _recent(self._actors, key, Probing)
-        mine = self._asked.get(key)
+        mine = asked.get(key)
         if mine is None:
-            mine = self._asked[key] = known.fresh()
+            mine = asked[key] = known.fresh()
         # Chat APIs are sent the whole conversation each time: the last of it is what is new.
         last = {segment.direction: segment.text for segment in interaction.segments}
         if interaction.direction is Direction.INPUT and Direction.INPUT in last:
@@ -149,6 +150,22 @@ class Tracking:
             known = self._used[place] = Used()
         known.add(part)
 
+    # -- what is not certain yet ---------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """What was observed and held is certain now: it is shared with the rest."""
+        held, self._held = self._held, Held()
+        for key, profile in held.learned.items():
+            self._learned.setdefault(key, Profile()).merge(profile)
+        for key, sketch in held.asked.items():
+            before = self._asked.setdefault(key, sketch)
+            if before is not sketch:
+                before.merge(sketch)
+
+    def drop_held(self) -> None:
+        """What was observed and held is observed by somebody else."""
+        self._held = Held()
+
     # -- sharing -------------------------------------------------------------------------------------------------
 
     async def share(
@@ -159,7 +176,7 @@ class Tracking:
         Usage goes each time, profiles and sketches every PROFILE_SECONDS, or with `everything`.
 
         Raises:
-            Exception: as the database; then nothing was shared, and the part is kept for the next time.
+            Exception: as the database; what was not shared then is kept for the next time.
         """
         used, self._used = self._used, {}
         learned: dict[str, Profile] = {}
@@ -176,28 +193,30 @@ class Tracking:
         if not (used or learned or asked):
             return
         try:
-            async with db.begin() as tx:
-                # Actors' sketches were kept here alone before: the first time all of it is shared.
-                actors = await store.merge_profiles(
-                    tx,
-                    "actor",
-                    asked,
-                    lambda key, state: _merged(_probing_of(state), self._whole(key, asked[key], state)),
-                    now,
-                )
-                profiles = await store.merge_profiles(
-                    tx, "asset", learned, lambda key, state: _merged(_profile_of(state), learned[key]), now
-                )
-                if used:
-                    # Last, since alerts are raised under a lock that inspections queue for.
+            if used:
+                async with db.begin() as tx:
                     await application.share(tx, used, detector, self._baselines, now, folding)
+                used = {}
+            # Actors' sketches were kept here alone before: the first time all of it is shared.
+            await _exchange(
+                db,
+                "actor",
+                asked,
+                lambda key, state: _merged(_probing_of(state), self._whole(key, asked[key], state)),
+                lambda key, state: self._actors.update({key: _probing_of(state)}),
+                now,
+            )
+            await _exchange(
+                db,
+                "asset",
+                learned,
+                lambda key, state: _merged(_profile_of(state), learned[key]),
+                lambda key, state: self._profiles.update({key: _profile_of(state)}),
+                now,
+            )
         except BaseException:
             self._give_back(used, learned, asked)
             raise
-        for key, state in profiles.items():
-            self._profiles[key] = _profile_of(state)
-        for key, state in actors.items():
-            self._actors[key] = _probing_of(state)
         self._make_room()
 
     def _requests(self, key: str, part: Probing) -> int:
@@ -230,6 +249,37 @@ class Tracking:
                 kept.popitem(last=False)
         while len(self._baselines) > self._capacity:
             del self._baselines[next(iter(self._baselines))]
+
+
+async def _exchange(
+    db: Database,
+    kind: str,
+    parts: dict[str, Any],
+    merged: Callable[[str, bytes], bytes],
+    know: Callable[[str, bytes], None],
+    now: datetime,
+) -> None:
+    """Add parts to what all replicas share, a few in a transaction; what is shared leaves `parts`.
+
+    An outage leaves thousands to catch up on: in one transaction they would be locked as long as it takes to put all
+    of them together, and other replicas with them.
+    """
+    keys = sorted(parts)
+    for start in range(0, len(keys), PROFILES_AT_ONCE):
+        some = keys[start : start + PROFILES_AT_ONCE]
+        async with db.begin() as tx:
+            found = await store.merge_profiles(tx, kind, some, merged, now)
+        for key, state in found.items():
+            know(key, state)
+            del parts[key]
+
+
+@dataclass(slots=True)
+class Held:
+    """Parts of profiles and sketches that are not to be shared yet."""
+
+    learned: dict[str, Profile] = field(default_factory=dict)
+    asked: dict[str, Probing] = field(default_factory=dict)
 
 
 def _recent(kept: OrderedDict[str, Any], key: str, new: type[Any]) -> Any:

@@ -107,6 +107,8 @@ def encode_item(item: Item) -> bytes:
         "cost": one.cost_usd,
         "team": one.team,
         "uncounted": not one.counts,
+        "failed": one.failed,
+        "tools": {str(at): segment.tool for at, segment in enumerate(one.segments) if segment.tool},
         "trace": item.trace_id,
         "parent": item.traceparent,
         "ck": item.count_key.hex() if item.count_key else None,
@@ -140,7 +142,11 @@ def decode(payload: bytes) -> Parcel:
 
 
 def _item(one: dict[str, Any]) -> Item:
-    segments = tuple(Segment(field, Direction(direction), text) for field, direction, text in one["s"])
+    tools = one.get("tools", {})
+    segments = tuple(
+        Segment(field, Direction(direction), text, tool=tools.get(str(at)))
+        for at, (field, direction, text) in enumerate(one["s"])
+    )
     old = frozenset(one.get("old", ()))
     return Item(
         interaction=Interaction(
@@ -155,6 +161,7 @@ def _item(one: dict[str, Any]) -> Item:
             cost_usd=one.get("cost", 0.0),
             team=one.get("team", ""),
             counts=not one.get("uncounted", False),
+            failed=one.get("failed", False),
         ),
         inspection_id=UUID(one["id"]),
         trace_id=one.get("trace", ""),

@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from services.detection.api.inspections import Memory
 from services.detection.application import assets as application
-from services.detection.domain.assets import FailMode, Handling, Mode, NoSuchAsset, Profile
+from services.detection.application import reach
+from services.detection.domain.assets import FailMode, Handling, Mode, Profile
 from services.detection.domain.verdict import THRESHOLDS
 from services.detection.store import assets as store
 from services.detection.store.assets import Watched
@@ -112,9 +113,7 @@ async def list_watches(
 @requires("detection:read")
 async def get_watch(asset_id: UUID, work: Work, memory: Memory) -> Response:
     """How an asset is watched; without any setting it is enforced, and the rest is the installation's default."""
-    watched = await work.read(lambda tx: store.watched(tx, asset_id))
-    if watched is None or not work.caller.sees(watched.asset.owner_team):
-        raise NoSuchAsset(f"there is no asset {asset_id}")
+    watched = await work.read(lambda tx: reach.asset_of(tx, work.caller, asset_id))
     return reply(WatchView.of(watched, memory.handling), etag=watched.version)
 
 

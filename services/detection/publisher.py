@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import nats.errors
 import orjson
 
-from services.detection.stream.wire import (
+from services.detection.wire import (
     MESSAGE_BYTES,
     STREAM,
     Item,

@@ -22,6 +22,8 @@ from uuid import UUID
 
 from services.detection import pack
 from services.detection.application.alerts import Sighting, raise_alerts
+from services.detection.application.sessions import Observations, SessionStates
+from services.detection.application.tracking import Tracking
 from services.detection.domain.assets import Handling
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.sessions import Sessions, Subject
@@ -33,8 +35,6 @@ from services.detection.domain.verdict import Block, Finding
 from services.detection.store import activity, assets, containments, generation, rules, suppressions, tally, usage
 from services.detection.store.assets import Watched
 from services.detection.store.containments import Containment
-from services.detection.stream.sessions import Observations, SessionStates
-from services.detection.tracking import Tracking
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
@@ -185,6 +185,16 @@ class Live:
         for subject, total in totals.items():
             self.sessions.learn(subject, total)
 
+    def release(self) -> None:
+        """What came by the stream is stored as handled: what was counted of it counts."""
+        self.sessions.release()
+        self.tracking.release()
+
+    def drop_held(self) -> None:
+        """What came by the stream and was not stored is handled by somebody else, who counts it."""
+        self.sessions.drop_held()
+        self.tracking.drop_held()
+
     async def write_down_tally(self) -> None:
         """Add what was counted here to the shared figures of rules and suppressions."""
         counted, self.tally = self.tally, Tally()
@@ -318,6 +328,23 @@ class Live:
             self._assets.pop(one, None)
         return hidden
 
+    async def hidden(self, caller: Caller, asset_ids: Collection[UUID]) -> set[UUID]:
+        """Those of the assets that the caller may not know of, in one look; `expect` first, they may be new."""
+        now = time.monotonic()
+        stale = {
+            one for one in asset_ids if (known := self._assets.get(one)) is None or now - known[0] >= ASSET_SECONDS
+        }
+        found = {one for one in asset_ids if one not in stale and not self._known_to(caller, one)}
+        try:
+            if stale:
+                async with self._db.read() as tx:
+                    found |= await assets.hidden(tx, caller, stale)
+        except Exception as error:
+            if not is_outage(error) or not stale <= self._assets.keys():
+                raise
+            found |= {one for one in stale if not self._known_to(caller, one)}
+        return found
+
     def _known_to(self, caller: Caller, asset_id: UUID) -> bool:
         known = self._assets.get(asset_id)
         return known is not None and known[1] is not None and caller.sees(known[1].asset.owner_team)
@@ -343,11 +370,6 @@ class Live:
             while len(self._named) > self._capacity:
                 self._named.popitem(last=False)
         return found
-
-    async def visible(self, caller: Caller, asset_id: UUID) -> bool:
-        """Whether the caller may know of an asset; `expect` first, it may be new."""
-        watched, _ = await self.asset(asset_id)
-        return watched is not None and caller.sees(watched.asset.owner_team)
 
     async def asset(self, asset_id: UUID) -> tuple[Watched | None, PromptIndex | None]:
         """The asset as it was at most ASSET_SECONDS ago, and its prompts ready to be looked for."""

@@ -1,8 +1,7 @@
 """What is remembered of each session, in the one process that owns its partition.
 
-Trackers plug in here. A tracker is pure: it gets what it knows of a session, one interaction with what the rules found
-in it, and gives further findings; what it knows is an object of its own, bytes when it is stored. Interactions of a
-session come in order and one at a time, those of the stream as well as those inspected inline:
+Trackers (`domain.trackers`) are told of a session's interactions in order and one at a time, of those of the stream as
+well as of those inspected inline:
 
 - The owner applies its own inline inspections at once, so that what trackers find is in the response.
 - Any other process sends the owner a bounded copy through the stream (`Observations`); what trackers find in it becomes
@@ -17,31 +16,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
 
 import prometheus_client
 import uuid_utils.compat as uuid_utils
 
+from services.detection.application.tracking import Tracking
 from services.detection.domain.assets import Asset
 from services.detection.domain.detector import Detector, Inspected
 from services.detection.domain.interaction import Interaction, Segment
+from services.detection.domain.trackers import Session as Tracked
 from services.detection.domain.verdict import Finding
+from services.detection.publisher import Publisher
 from services.detection.store import stream as store
 from services.detection.store.stream import StoredSession
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.wire import Item, partition_of, session_key_of
+from services.detection.wire import Item, partition_of, session_key_of
 from shared import telemetry
 from shared.auth import Caller
 from shared.database import Database, is_outage
 from shared.errors import Unavailable
 
 SEEN_MESSAGES = 512
-STATE_BYTES = 16_384
 SAVE_SECONDS = 1.0
 OBSERVED_CHARACTERS = 4_096
 """Of each text that a copy for the owner holds: the beginning and the end of a longer one."""
@@ -54,40 +53,14 @@ OBSERVATIONS_LOST = prometheus_client.Counter(
 )
 
 
-class Tracker(Protocol):
-    """Watches a session over time."""
-
-    def open(self, state: bytes) -> Any:
-        """What is known of a session, from what `close` gave; of a new one, from nothing.
-
-        Raises:
-            ValueError: a later or earlier release wrote it; the session starts anew.
-        """
-
-    def observe(
-        self,
-        tracked: Any,
-        interaction: Interaction,
-        inspected: Inspected,
-        *,
-        detector: Detector,
-        asset: Asset | None,
-        now: datetime,
-    ) -> Sequence[Finding]:
-        """Take in one interaction and change `tracked`; what shows only now, with the session in view."""
-
-    def close(self, tracked: Any) -> bytes:
-        """What is known, in at most STATE_BYTES."""
-
-
 @dataclass(slots=True)
 class Session:
-    """One session. `seen` are digests of its last messages, `tracked` is the tracker's own."""
+    """One session. `seen` are digests of its last messages, `tracked` is what trackers know of it."""
 
     interactions: int = 0
     seen: deque[bytes] = field(default_factory=lambda: deque(maxlen=SEEN_MESSAGES))
     known: set[bytes] = field(default_factory=set)
-    tracked: Any = None
+    tracked: Tracked = field(default_factory=Tracked)
 
     def is_new(self, digest: bytes) -> bool:
         """Whether a message was not seen here before; from now on it was."""
@@ -108,15 +81,16 @@ def digest_of(segment: Segment) -> bytes:
 class SessionStates:
     """The sessions of the partitions that this process owns, the recent ones in memory."""
 
-    def __init__(self, db: Database, tracker: Tracker | None, capacity: int) -> None:
+    def __init__(self, db: Database, tracking: Tracking, capacity: int) -> None:
         self._db = db
         self._capacity = capacity
-        self.tracker = tracker
+        self._tracking = tracking
         self._owned: frozenset[int] = frozenset()
         self._known: OrderedDict[str, Session] = OrderedDict()
         self._passing: OrderedDict[str, Session] = OrderedDict()
         self._changed: dict[str, int] = {}
         self._saving: dict[str, int] = {}
+        self._needed: Counter[str] = Counter()
 
     def own(self, partitions: Collection[int]) -> None:
         """From now on these; what was in memory is forgotten, since another process may go on with it."""
@@ -129,15 +103,27 @@ class SessionStates:
     def owns(self, interaction: Interaction) -> bool:
         return interaction.session_id is not None and partition_of(interaction) in self._owned
 
+    @asynccontextmanager
+    async def at_hand(self, interactions: Iterable[Interaction]) -> AsyncIterator[None]:
+        """`load`, and keep these in memory for the length of the block, whoever else is loaded meanwhile."""
+        them = list(interactions)
+        needed = {key for key in map(session_key_of, them) if key is not None}
+        self._needed.update(needed)
+        try:
+            await self.load(them)
+            yield
+        finally:
+            self._needed -= Counter(needed)
+
     async def load(self, interactions: Iterable[Interaction]) -> None:
         """Bring the sessions of these that are owned and not in memory; with the database away nothing is brought."""
         wanted: dict[str, int] = {}
-        needed: set[str] = set()
+        looked: set[str] = set()
         for one in interactions:
             key = session_key_of(one)
-            if key is None or key in needed:
+            if key is None or key in looked:
                 continue
-            needed.add(key)
+            looked.add(key)
             if key in self._known:
                 self._known.move_to_end(key)
             elif (partition := partition_of(one)) in self._owned:
@@ -150,25 +136,21 @@ class SessionStates:
         for key, partition in wanted.items():
             if partition in self._owned and key not in self._known:
                 self._known[key] = self._opened(stored.get(key))
-        self._make_room(needed)
+        self._make_room(looked)
 
-    def _opened(self, stored: StoredSession | None) -> Session:
-        session = Session()
-        if stored is not None:
-            session.interactions = stored.interactions
-            session.seen.extend(store.split(stored.seen))
-            session.known.update(session.seen)
-        if self.tracker is not None:
-            try:
-                session.tracked = self.tracker.open(stored.state if stored is not None else b"")
-            except ValueError as error:
-                telemetry.logger().warning("session_state_unreadable", error=repr(error))
-                session.tracked = self.tracker.open(b"")
+    @staticmethod
+    def _opened(stored: StoredSession | None) -> Session:
+        if stored is None:
+            return Session()
+        session = Session(stored.interactions, tracked=Tracked.load(stored.state))
+        session.seen.extend(store.split(stored.seen))
+        session.known.update(session.seen)
         return session
 
-    def _make_room(self, needed: Collection[str] = ()) -> None:
+    def _make_room(self, just_loaded: Collection[str] = ()) -> None:
+        kept = (self._changed, self._saving, self._needed, just_loaded)
         for key in list(self._known)[: max(0, len(self._known) - self._capacity)]:
-            if key not in self._changed and key not in self._saving and key not in needed:
+            if not any(key in one for one in kept):
                 del self._known[key]
 
     def of(self, interaction: Interaction) -> Session | None:
@@ -199,18 +181,17 @@ class SessionStates:
         detector: Detector,
         asset: Asset | None,
         now: datetime,
+        hold: bool = False,
     ) -> Sequence[Finding]:
-        """What trackers find, where the session is known here; nothing otherwise."""
+        """What trackers find, where the session is known here; nothing otherwise. `hold`: see `Tracking.observe`."""
         session = self.of(interaction)
         if session is None:
             return ()
         session.interactions += 1
         self.changed(interaction)
-        if self.tracker is None:
-            return ()
-        return self.tracker.observe(
-            session.tracked, interaction, inspected, detector=detector, asset=asset, now=now
-        )  # fmt: skip
+        return self._tracking.observe(
+            session.tracked, interaction, inspected, detector=detector, asset=asset, now=now, hold=hold
+        )
 
     def take_changed(self) -> list[StoredSession]:
         """The sessions that changed since the last call, as they are to be stored; call `saved` when they are.
@@ -220,11 +201,7 @@ class SessionStates:
         taken: list[StoredSession] = []
         for key, unit in self._changed.items():
             session = self._known[key]
-            state = b""
-            if self.tracker is not None:
-                state = self.tracker.close(session.tracked)
-                if len(state) > STATE_BYTES:
-                    raise ValueError(f"a tracker wants {len(state)} bytes for a session")
+            state = session.tracked.dump()
             taken.append(StoredSession(unit, key, session.interactions, b"".join(session.seen), state))
         self._saving |= self._changed
         self._changed.clear()

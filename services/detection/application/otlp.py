@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from services.detection.application.inspections import team_of
+from services.detection.application.live import Live
+from services.detection.application.reach import team_of
 from services.detection.domain.genai import Reading, Record, Told, read
 from services.detection.domain.interaction import Interaction
-from services.detection.live import Live
-from services.detection.stream.publisher import Publisher
-from services.detection.stream.wire import Item, key_of
+from services.detection.publisher import Publisher
+from services.detection.wire import Item, key_of
 from shared.auth import Caller
 
 _NAMESPACE = UUID("0b0f2c57-64a0-4a3c-9f0e-6a55b0a0c0de")
@@ -104,8 +104,8 @@ async def _explicit(told: Sequence[Told], caller: Caller, memory: Live) -> tuple
     wanted = {asset_id for asset_id in given.values() if asset_id is not None}
     if wanted:
         await memory.expect(caller, wanted)
-    visible = {asset_id for asset_id in wanted if await memory.visible(caller, asset_id)}
-    known = {name: asset_id for name, asset_id in given.items() if asset_id is not None and asset_id in visible}
+    hidden = await memory.hidden(caller, wanted)
+    known = {name: asset_id for name, asset_id in given.items() if asset_id is not None and asset_id not in hidden}
     return known, given.keys() - known.keys()
 
 
@@ -124,6 +124,7 @@ def _item(
         cost_usd=reading.cost_usd,
         team=team,
         counts=reading.counts,
+        failed=reading.failed,
     )
     return Item(
         interaction,
