@@ -234,11 +234,17 @@ def _promises(name: str) -> bool:
     return _STRONG.search(name) is not None
 
 
+_SAMPLE = re.compile(r"(?i)://user(?:name)?:(?:pass(?:word|wd)?|secret|changeme)@")
+"""Beside a connection as manuals write it, other values of the same file are samples too."""
+
+
 def assigned_secret(value: str, around: Around = NOWHERE) -> bool:
     """A random value behind a name that promises one. `label` says when the name of a provider stands before it."""
     if len(value) < 10 or _made_up(value) or around.after.startswith(("...", "…", "***")):
         return False
     if _EXPRESSION.match(around.after) or _PATH.match(value) or _IDENTIFIER.fullmatch(value):
+        return False
+    if _SAMPLE.search(around.before):
         return False
     name = _name_before(around.before)
     if _no_secret(name):
