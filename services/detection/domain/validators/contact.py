@@ -69,7 +69,9 @@ _OTHER_NUMBER = re.compile(
     r"|booking|insurance|sin|ssn|tax|passport|licen[cs]e)\b"
 )
 # Numbers of nobody: those that the called party pays for, those that cost extra, and lines for everybody.
-_LINE = re.compile(r"(?i)\b(?:hot|help|life|crisis|info)[ -]?lines?\b|toll[ -]?free|free-?phone|switchboard|numéro\s+vert")
+_LINE = re.compile(
+    r"(?i)\b(?:hot|help|life|crisis|info)[ -]?lines?\b|toll[ -]?free|free-?phone|switchboard|numéro\s+vert"
+)
 _TOLL_FREE = re.compile(
     r"(?:\+?1)?(?:8(?:00|22|33|44|55|66|77|88)|900)\d{7}$|\+800|(?:\+(?:49|44|33|31|34|39|41|43|61|81)|0)"
     r"(?:800|808|900|180\d|84[345]|87[0123])\d{4,7}$"
