@@ -347,9 +347,11 @@ class _Gathering:
         personal = rule.kind is FindingKind.PII
         if personal and rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
             self._highest = rule.data_class, evidence
-        expected = personal and self._expects(rule, segment.direction)
+        fetched = segment.direction in (Direction.DOCUMENT, Direction.TOOL_RESULT)
+        few = fetched or len({reading.text[one.start : one.end].casefold() for one in spans}) < verdict.CROWD
+        at_most = self._expects(rule, segment.direction) if personal and few else 1.0
         label = "" if spans[0].label.lower() == rule.id else spans[0].label
-        self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0, label=label)
+        self._add(rule, evidence, at_most=at_most, label=label)
 
     def _add_match(self, rule: Rule, segment: Segment, reading: Reading, span: tuple[int, int]) -> bool:
         """Record a match; True when further ones of this rule in this reading would say nothing new."""
@@ -381,18 +383,20 @@ class _Gathering:
             evidence = self._evidence(segment, reading, (judgement.start, judgement.end))
             self._add(rule, evidence, hidden=bool(reading.via), judged=score)
 
-    def _expects(self, rule: Rule, direction: Direction) -> bool:
-        """Personal data that is where it belongs: worth listing and masking, not worth a person's time.
+    def _expects(self, rule: Rule, direction: Direction) -> float:
+        """The most that personal data scores: little where it belongs, worth listing and masking, not a person's time.
 
-        On its way out it never is. On its way in it is when the asset may handle its class. Of an asset that we do not
-        know, nobody has said what people may tell it; what an application fetches for it, anything short of restricted
-        data, is expected.
+        On its way out it never belongs. On its way in it does when the asset may handle its class. Of an asset that we
+        do not know, nobody has said what it may be told; short of restricted data, what an application fetches for it
+        is expected, and what people tell it is nobody's alarm (docs/decisions/0015).
         """
         if rule.data_class is None or direction is Direction.OUTPUT:
-            return False
-        if self._asset is None:
-            return direction is not Direction.INPUT and not exceeds(rule.data_class, DataClassification.CONFIDENTIAL)
-        return not exceeds(rule.data_class, self._asset.data_classification)
+            return 1.0
+        if self._asset is not None:
+            return 1.0 if exceeds(rule.data_class, self._asset.data_classification) else verdict.SCORES[Level.LOW]
+        if exceeds(rule.data_class, DataClassification.CONFIDENTIAL):
+            return 1.0
+        return verdict.UNDECLARED if direction is Direction.INPUT else verdict.SCORES[Level.LOW]
 
     def _compare(self, segment: Segment, reading: Reading, prompts: PromptIndex) -> None:
         wanted = [
