@@ -38,7 +38,7 @@ def detector_of(classifier: Classifier, kept: Iterable[Rule]) -> Detector:
 
 
 def flagged(detector: Detector, row: Row, profile: Profile) -> bool:
-    """A verdict other than allow; of secrets and personal data, that they were found: where they belong is no verdict."""
+    """A verdict other than allow; of secrets and personal data, that they were found, whatever the verdict."""
     interaction = Interaction(row.direction, (Segment("/content", row.direction, row.text[:65_000]),))
     findings = detector.inspect(interaction, now=NOW).findings
     if row.sensitive:

@@ -112,7 +112,10 @@ def test_personal_data_is_flagged_unless_the_asset_may_handle_it(
 
 @pytest.mark.parametrize("direction", [Direction.INPUT, Direction.TOOL_CALL])
 def test_a_list_of_people_is_flagged_where_one_of_them_is_not(detector: Detector, direction: Direction) -> None:
-    people = [f"{name}@posteo.de" for name in ["anna", "berta", "carla", "doris", "emma", "frida", "gerda", "hanna", "irma", "jutta"]]
+    people = [
+        f"{name}@posteo.de"
+        for name in ["anna", "berta", "carla", "doris", "emma", "frida", "gerda", "hanna", "irma", "jutta"]
+    ]
     assert look(detector, f"Write to {people[0]} at noon", direction)[1] is Verdict.ALLOW
     assert look(detector, "\n".join(people), direction)[1] is Verdict.FLAG
     assert look(detector, " and ".join([people[0]] * 12), direction)[1] is Verdict.ALLOW, "one person, however often"
