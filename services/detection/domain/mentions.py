@@ -25,7 +25,7 @@ _ERRAND = re.compile(
     r"|estacionamiento|consegna|parcheggio)"
     r"|\b(?:παραδοση|συναρμολογηση|and\s+(?:leave|evacuate)\s+(?:\w+\s+){0,2}(?:building|office|school|floor))"
 )
-"""What words that set instructions aside are followed by where they are about an errand: no model is told how to park."""
+"""What follows words that set instructions aside where they are about an errand: no model is told how to park."""
 
 
 _SENTENCE_END = re.compile(r"[.!?;\n]")

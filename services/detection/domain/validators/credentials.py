@@ -164,7 +164,7 @@ def _base62(number: int, size: int) -> str:
 
 
 def checksum_holds(label: str, value: str) -> bool:
-    """Whether a token carries the checksum that its issuer documents: GitHub's, npm's and our own CRC-32, in base 62."""
+    """Whether a token carries the checksum that its issuer documents: GitHub's, npm's, our own: CRC-32 in base 62."""
     if label == "COLONNADE_API_KEY":
         return _base62(zlib.crc32(value[:-6].encode()), 6) == value[-6:]
     if label.startswith(("GITHUB", "NPM")) and "_" in value:
