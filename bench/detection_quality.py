@@ -22,7 +22,7 @@ from services.detection.domain.assets import Profile
 from services.detection.domain.classifier import Classifier, Head
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.interaction import Interaction, Segment
-from services.detection.domain.rules import ClassifierDetection, RegexDetection, Rule, View
+from services.detection.domain.rules import DATA_KINDS, ClassifierDetection, RegexDetection, Rule, View
 from services.detection.domain.verdict import weigh
 from services.detection.training import corpora, texts, train
 from services.detection.training.corpora import Row
@@ -38,8 +38,12 @@ def detector_of(classifier: Classifier, kept: Iterable[Rule]) -> Detector:
 
 
 def flagged(detector: Detector, row: Row, profile: Profile) -> bool:
+    """A verdict other than allow; of secrets and personal data, that they were found, whatever the verdict."""
     interaction = Interaction(row.direction, (Segment("/content", row.direction, row.text[:65_000]),))
-    return weigh(detector.inspect(interaction, now=NOW).findings, profile)[0] is not Verdict.ALLOW
+    findings = detector.inspect(interaction, now=NOW).findings
+    if row.sensitive:
+        return any(one.kind in DATA_KINDS for one in findings)
+    return weigh(findings, profile)[0] is not Verdict.ALLOW
 
 
 def classifiers(rows: Sequence[Row]) -> dict[str, Classifier]:

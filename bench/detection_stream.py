@@ -189,7 +189,7 @@ async def measure(stack: Stack) -> bool:
 def main() -> None:
     with running(COLONNADE_LOG_LEVEL="WARNING", DETECTION_STREAM_WORKER="false") as stack:
         if not asyncio.run(measure(stack)):
-            print("   a goal was missed")
+            raise SystemExit("   a goal was missed")
 
 
 if __name__ == "__main__":

@@ -105,10 +105,13 @@ class Features:
     @staticmethod
     def _firsts(numbers: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np.bool_]:
         """Which features occur for the first time: what a text repeats says nothing new."""
-        seen = getattr(_scratch, "seen", None)
+        # Half as wide a table is in faster memory: all but the longest texts have few enough features for it.
+        kind = "uint16" if len(numbers) < 1 << 16 else "int32"
+        seen = getattr(_scratch, kind, None)
         if seen is None or len(seen) != 1 << bits:
-            seen = _scratch.seen = np.zeros(1 << bits, np.int32)
-        order = np.arange(len(numbers), dtype=np.int32)
+            seen = np.zeros(1 << bits, kind)
+            setattr(_scratch, kind, seen)
+        order = np.arange(len(numbers), dtype=kind)
         seen[numbers[::-1]] = order[::-1]
         return np.asarray(seen[numbers] == order)
 
@@ -172,7 +175,10 @@ class Features:
         that nobody tampered with, hardly a line is a sentence.
         """
         signs = self.tokens.signs
-        edges = np.unique(np.concatenate(([0], self.tokens.lines, [len(signs)])))
+        at_edge = np.zeros(len(signs) + 1, bool)
+        at_edge[self.tokens.lines] = True
+        at_edge[[0, len(signs)]] = True
+        edges = np.flatnonzero(at_edge)
         if len(edges) < 4:
             return None
         at = edges[:-1]
@@ -197,8 +203,11 @@ def weight_of(features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _windows(found: Tokens) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Stretches of one, two, four and eight sentences, as token numbers from and to."""
     size = len(found)
-    edges = np.unique(np.concatenate((np.arange(0, size, _CUT), found.breaks, [0, size])))
-    edges = edges[edges <= size]
+    at_edge = np.zeros(size + 1, bool)  # sorting them took longer than all the rest
+    at_edge[::_CUT] = True
+    at_edge[found.breaks[found.breaks <= size]] = True
+    at_edge[[0, size]] = True
+    edges = np.flatnonzero(at_edge)
     starts: list[npt.NDArray[np.int64]] = []
     ends: list[npt.NDArray[np.int64]] = []
     for run in _RUNS:

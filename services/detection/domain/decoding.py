@@ -16,12 +16,14 @@ import itertools
 import quopri
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import re2
 
 from services.detection.domain import folding
+from services.detection.domain.candidates import Candidates, base64_runs, base85_runs, by_re, by_re2, quoted_printable
+from services.detection.domain.runs import Searched, begins_utf8, spans_of
 
 MAX_CHARACTERS = 65_536
 MAX_PASSES = 3
@@ -33,10 +35,7 @@ _REACH = 768
 _MOST_AROUND = 16_384
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
+_words = str.split
 _LOWER = "abcdefghijklmnopqrstuvwxyz"
 # Words that say what an attack wants, long enough to be no word of any language once they are shifted or reversed.
 _TELLTALE = _words(
@@ -173,7 +172,6 @@ _BASE85 = re.compile(r"<~[!-~]{20,}~>|(?<![!-~])[!-~]{25,}(?![!-~])")
 _HEX = re.compile(r"(?:0x[0-9A-Fa-f]{2}[ ,]{1,2}){5,}0x[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[ :,-]?){9,}[0-9A-Fa-f]{2}")
 _OCTAL = re.compile(r"(?:[01][0-7]{2}[ ,]{1,2}){9,}[01][0-7]{2}")
 _QUOTED_PRINTABLE = re.compile(r"(?:[^\s=]{0,60}[ ]?=(?:[0-9A-F]{2}|\r?\n))+[^\s=]*")
-_QUOTED = re.compile(r"=(?:[0-9A-F]{2}|\r?\n)")
 _ESCAPES = re.compile(
     r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\u\{[0-9A-Fa-f]{1,6}\}|\\[01][0-7]{2})+"
     r"|(?:[Uu]\+[0-9A-Fa-f]{4}[ ,;]?){6,}"
@@ -211,6 +209,8 @@ def _base64_pieces(token: str) -> str | None:
     """Base64 in short lines, or word by word; plain words before and after it stay."""
     pieces = token.split()
     for first in range(min(2, len(pieces))):
+        if not _begins_as_text("".join(pieces[first : first + 5])[:16]):
+            continue
         for last in range(len(pieces), max(first, len(pieces) - 3), -1):
             joined = _base64("".join(pieces[first:last]))
             if joined is not None:
@@ -218,6 +218,13 @@ def _base64_pieces(token: str) -> str | None:
     words = [_base64_word(piece) or piece for piece in pieces]
     changed = sum(word != piece for word, piece in zip(words, pieces, strict=True))
     return " ".join(words) if changed >= 3 else None
+
+
+def _begins_as_text(token: str) -> bool:
+    try:
+        return begins_utf8(base64.b64decode(token.replace("=", "")[: len(token) // 4 * 4]))
+    except (binascii.Error, ValueError):
+        return True
 
 
 def _base64_word(piece: str) -> str | None:
@@ -228,14 +235,6 @@ def _base64_word(piece: str) -> str | None:
     return word if word.isalpha() else None
 
 
-def _begins_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(data) - 4 and error.reason == "unexpected end of data"
-    return True
-
-
 def _base85(token: str) -> str | None:
     if token.startswith("<~"):
         decoders: tuple[Callable[[bytes], bytes], ...] = (lambda data: base64.a85decode(data, adobe=True),)
@@ -244,7 +243,9 @@ def _base85(token: str) -> str | None:
     for decoder in decoders:
         try:
             # A path or an address is seen to be none by its first bytes, and need not be decoded whole.
-            if token.startswith("<~") or _begins_utf8(decoder(token[:25].encode())[:12]):
+            if token.startswith("<~") or all(
+                begins_utf8(decoder(token[:size].encode())[: size // 2]) for size in (25, 125)
+            ):
                 text = _readable(decoder(token[:_MAX_TOKEN].encode()))
             else:
                 continue
@@ -257,20 +258,14 @@ def _base85(token: str) -> str | None:
 
 def _quoted_printable(token: str) -> str | None:
     text = quopri.decodestring(token.encode()).decode("utf-8", "replace")
+    # `trace=45ab09` of a log is none: a word with a letter encoded has no figures.
+    if token.count("=") == 1 and len(_FIGURE.findall(text)) >= _MANY_FIGURES:
+        return None
     return text if text != token and text.isprintable() and _WORD.search(text) else None
 
 
-def _quoted(text: str) -> Iterator[re.Match[str]]:
-    """Matches of _QUOTED_PRINTABLE, each looked for just before an encoded character: elsewhere there is none."""
-    last = 0
-    for sign in _QUOTED.finditer(text):
-        if sign.start() < last:
-            continue
-        match = _QUOTED_PRINTABLE.search(text, max(last, sign.start() - 61))
-        if match is None:
-            return
-        last = match.end()
-        yield match
+_FIGURE = re.compile(r"[0-9]")
+_MANY_FIGURES = 3
 
 
 def _octal(token: str) -> str | None:
@@ -305,7 +300,12 @@ def _escapes(token: str) -> str | None:
         code = int(match.group(4), 8) if match.group(4) else int(next(group for group in match.groups() if group), 16)
         return chr(code) if code < 0x110000 and not 0xD800 <= code <= 0xDFFF else ""
 
+    if _FOUR_DIGITS.fullmatch(token):
+        return bytes.fromhex(token.replace("\\u", "")).decode("utf-16-be", "ignore")
     return _ESCAPE.sub(character, token)
+
+
+_FOUR_DIGITS = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
 
 
 def _url(token: str) -> str | None:
@@ -339,22 +339,22 @@ def _spacing(token: str) -> str | None:
     return re.sub(r"[^A-Za-z]+", lambda match: "" if match.group() == narrow else " ", token)
 
 
-_DECODERS: dict[str, tuple[re.Pattern[str], Callable[[str], str | None]]] = {
-    "escapes": (_ESCAPES, _escapes),
-    "entities": (_ENTITIES, html.unescape),
-    "url": (_URL, _url),
-    "quoted_printable": (_QUOTED_PRINTABLE, _quoted_printable),
-    "binary": (_BINARY, _binary),
-    "octal": (_OCTAL, _octal),
-    "decimal": (_DECIMAL, _decimal),
-    "letter_numbers": (_LETTER_NUMBERS, _letter_numbers),
-    "hex": (_HEX, _hex),
-    "base32": (_BASE32, _base32),
-    "base64": (_BASE64, _base64),
-    "base64_pieces": (_BASE64_PIECES, _base64_pieces),
-    "base85": (_BASE85, _base85),
-    "morse": (_MORSE_CODE, _morse),
-    "spacing": (_SPACING, _spacing),
+_DECODERS: dict[str, tuple[Candidates, Callable[[str], str | None]]] = {
+    "escapes": (by_re2(_ESCAPES), _escapes),
+    "entities": (by_re(_ENTITIES), html.unescape),
+    "url": (by_re(_URL), _url),
+    "quoted_printable": (quoted_printable(_QUOTED_PRINTABLE), _quoted_printable),
+    "binary": (by_re2(_BINARY), _binary),
+    "octal": (by_re2(_OCTAL), _octal),
+    "decimal": (by_re2(_DECIMAL), _decimal),
+    "letter_numbers": (by_re(_LETTER_NUMBERS), _letter_numbers),
+    "hex": (by_re2(_HEX), _hex),
+    "base32": (by_re2(_BASE32), _base32),
+    "base64": (base64_runs(_BASE64), _base64),
+    "base64_pieces": (by_re(_BASE64_PIECES), _base64_pieces),
+    "base85": (base85_runs(_BASE85, _MAX_TOKEN), _base85),
+    "morse": (by_re2(_MORSE_CODE), _morse),
+    "spacing": (by_re(_SPACING), _spacing),
 }
 
 
@@ -364,18 +364,19 @@ def fragments(text: str, encodings: frozenset[str]) -> list[Fragment]:
     # Of what was decoded, in order: a log has thousands of candidates, and each asks whether another took its place.
     starts: list[int] = []
     ends: list[int] = []
-    for name, (pattern, decode) in _DECODERS.items():
+    searched = Searched(text)
+    for name, (candidates, decode) in _DECODERS.items():
         if name not in encodings:
             continue
-        for match in pattern.finditer(text) if name != "quoted_printable" else _quoted(text):
+        for start, end in candidates(searched):
             if len(found) >= _MAX_FRAGMENTS:
                 break
-            start, end = match.span()
             at = bisect.bisect_right(ends, start)
             if at < len(starts) and starts[at] < end:
                 continue
-            decoded = decode(match.group())
-            if decoded is not None and decoded != match.group():
+            token = text[start:end]
+            decoded = decode(token)
+            if decoded is not None and decoded != token:
                 found.append(Fragment(start, end, decoded, name))
                 starts.insert(at, start)
                 ends.insert(at, end)
@@ -468,9 +469,9 @@ def disguised_parts(text: str, signs: frozenset[str]) -> list[tuple[int, int]]:
     lower = data.lower()
     spans: list[tuple[int, int]] = []
     if "leet" in signs:
-        told = {match.start() for match in _TELLS.finditer(lower)}
-        for swap in (_SWAP_I, _SWAP_L):
-            spans += [match.span() for match in _TELLS.finditer(lower.translate(swap)) if match.start() not in told]
+        for swap in (_SWAP_I, _SWAP_L) if b"1" in lower or b"|" in lower else (_SWAP_I,):
+            swapped = lower.translate(swap)
+            spans += [span for span in spans_of(_TELLS, swapped) if lower[slice(*span)] != swapped[slice(*span)]]
     for sign, pattern in (("shifted", _SHIFTED), ("reversed", _REVERSED), ("pig_latin", _PIG)):
         if sign in signs:
             spans += [match.span() for match in itertools.islice(pattern.finditer(lower), _MAX_FRAGMENTS)]
@@ -558,10 +559,10 @@ def disguises(text: str, signs: frozenset[str]) -> list[Disguise]:
     readings: list[Disguise] = []
     if "leet" in signs:
         data = text.lower().encode()
-        told = len(_TELLS.findall(data))
+        told = len(spans_of(_TELLS, data))
         for table, swap in ((_LEET_I, _SWAP_I), (_LEET_L, _SWAP_L)):
             # Digits and e-mail addresses are everywhere; only a text that says more of attacks without them is read on.
-            if len(_TELLS.findall(data.translate(swap))) > told:
+            if len(spans_of(_TELLS, data.translate(swap))) > told:
                 reading, words = _unleet(text, table)
                 if words >= 2 and all(reading != other.text for other in readings):
                     readings.append(Disguise(reading, "leet"))

@@ -16,7 +16,7 @@ from services.detection.domain.assets import Asset, exceeds
 from services.detection.domain.classifier import Classifier
 from services.detection.domain.evidence import Sensitive, excerpt, merge
 from services.detection.domain.interaction import Interaction, Segment
-from services.detection.domain.matching import MAX_VALUES, PatternSet, Span
+from services.detection.domain.matching import MAX_VALUES, Effort, PatternSet, Span
 from services.detection.domain.mentions import is_mention
 from services.detection.domain.rules import (
     DATA_KINDS,
@@ -47,6 +47,8 @@ from shared.contracts.inventory import AssetType, DataClassification, Lifecycle
 
 MAX_FINDINGS = 50
 _REPETITION_LENGTH = 1_500
+_REPETITION_START = 8_192
+"""Bytes whose compression mostly says already that a whole text, which cannot take less, repeats itself too little."""
 _STAND_IN = {
     "session": ("session", "actor", "asset"),
     "actor": ("actor", "session", "asset"),
@@ -132,6 +134,9 @@ class Detector:
         self.statistical = [
             (one, one.detection) for one in self._rules if isinstance(one.detection, StatisticalDetection)
         ]
+        self.least_repetition = min(
+            (one.threshold for _, one in self.statistical if one.metric is Metric.REPETITION_RATIO), default=0.0
+        )
         self.rates = [(one, one.detection) for one in self._rules if isinstance(one.detection, RateDetection)]
         self.policies = [(one, one.detection) for one in self._rules if isinstance(one.detection, PolicyDetection)]
         self.similarity = [
@@ -167,13 +172,19 @@ class Detector:
         gathered.check_policies()
         return gathered.result()
 
-    def matches(self, reading: Reading, asset_id: UUID | None, direction: Direction | None = None) -> Matches:
+    def matches(
+        self,
+        reading: Reading,
+        asset_id: UUID | None,
+        direction: Direction | None = None,
+        effort: Effort | None = None,
+    ) -> Matches:
         """The pattern rules that match a reading, with where; notes on it the signs of encodings.
 
         Rules for certain assets, or for texts that go another way, are not even looked at for others, whom they would
         cost time.
         """
-        found, reading.signs = self._shipped.scan(reading.data, reading.view, direction)
+        found, reading.signs = self._shipped.scan(reading.data, reading.view, direction, effort)
         found = [(rule, spans) for rule, spans in found if rule.id in self._shipped_ids]
         for own in (self._own, *self._own_of.get(asset_id, ())):
             found += own.scan(reading.data, reading.view, direction)[0]
@@ -273,17 +284,23 @@ class _Gathering:
         label: str = "",
     ) -> None:
         score = round(min(verdict.score_of(rule, hidden=hidden, mention=mention, judged=judged), at_most), 2)
-        known = self._findings.get((rule.id, evidence.field))
-        if known is None or known.score < score:
+        if self._is_news(rule, evidence.field, score):
             self._findings[rule.id, evidence.field] = self._detector.finding(rule, evidence, score, label)
+
+    def _is_news(self, rule: Rule, field: str, score: float) -> bool:
+        known = self._findings.get((rule.id, field))
+        return known is None or known.score < score
 
     # -- text ----------------------------------------------------------------------------------------------------
 
     def read(self, segment: Segment, prompts: PromptIndex | None) -> None:
         first: Reading | None = None
+        effort = Effort()
         for reading in readings(segment.text, self._detector.signs):
             first = first or reading
-            found = self._detector.matches(reading, self._interaction.asset_id, segment.direction)
+            if not effort.goes_on(len(reading.text)):
+                break
+            found = self._detector.matches(reading, self._interaction.asset_id, segment.direction, effort)
             values = values_of(found, reading)
             if reading.view is View.RAW:
                 self._known[reading.text] = merge(span for _, spans in values for span in spans)
@@ -303,6 +320,10 @@ class _Gathering:
                 self._compare(segment, reading, prompts)
         if first is not None:
             self._measure_text(segment, first)
+        if effort.unread:
+            self._threshold(
+                Metric.UNREAD_PATTERNS, effort.unread, segment.direction, (segment.field, len(segment.text))
+            )
 
     def _sensitive(self, text: str) -> list[Sensitive]:
         known = self._known.get(text)
@@ -326,14 +347,20 @@ class _Gathering:
         personal = rule.kind is FindingKind.PII
         if personal and rule.data_class and (self._highest is None or exceeds(rule.data_class, self._highest[0])):
             self._highest = rule.data_class, evidence
-        expected = personal and self._expects(rule, segment.direction)
+        fetched = segment.direction in (Direction.DOCUMENT, Direction.TOOL_RESULT)
+        few = fetched or len({reading.text[one.start : one.end].casefold() for one in spans}) < verdict.CROWD
+        at_most = self._expects(rule, segment.direction) if personal and few else 1.0
         label = "" if spans[0].label.lower() == rule.id else spans[0].label
-        self._add(rule, evidence, at_most=verdict.SCORES[Level.LOW] if expected else 1.0, label=label)
+        self._add(rule, evidence, at_most=at_most, label=label)
 
     def _add_match(self, rule: Rule, segment: Segment, reading: Reading, span: tuple[int, int]) -> bool:
         """Record a match; True when further ones of this rule in this reading would say nothing new."""
         assert isinstance(rule.detection, RegexDetection)
         mention = rule.detection.quotable and is_mention(reading.text, *span)
+        score = verdict.score_of(rule, hidden=bool(reading.via), mention=mention)
+        if rule.response is not Response.REDACT and not self._is_news(rule, segment.field, round(score, 2)):
+            # Where it stands in the original takes a pass over a text beyond ASCII, for each of its readings.
+            return not mention
         evidence = self._evidence(segment, reading, span)
         self._add(rule, evidence, hidden=bool(reading.via), mention=mention)
         if rule.response is Response.REDACT:
@@ -350,21 +377,26 @@ class _Gathering:
             if head not in judged:
                 continue
             score, judgement = judged[head]
+            told = verdict.score_of(rule, hidden=bool(reading.via), judged=score)
+            if not self._is_news(rule, segment.field, round(told, 2)):
+                continue
             evidence = self._evidence(segment, reading, (judgement.start, judgement.end))
             self._add(rule, evidence, hidden=bool(reading.via), judged=score)
 
-    def _expects(self, rule: Rule, direction: Direction) -> bool:
-        """Personal data that is where it belongs: worth listing and masking, not worth a person's time.
+    def _expects(self, rule: Rule, direction: Direction) -> float:
+        """The most that personal data scores: little where it belongs, worth listing and masking, not a person's time.
 
-        On its way out it never is. On its way in it is when the asset may handle its class. Of an asset that we do not
-        know, nobody has said what people may tell it; what an application fetches for it, anything short of restricted
-        data, is expected.
+        On its way out it never belongs. On its way in it does when the asset may handle its class. Of an asset that we
+        do not know, nobody has said what it may be told; short of restricted data, what an application fetches for it
+        is expected, and what people tell it is nobody's alarm (docs/decisions/0015).
         """
         if rule.data_class is None or direction is Direction.OUTPUT:
-            return False
-        if self._asset is None:
-            return direction is not Direction.INPUT and not exceeds(rule.data_class, DataClassification.CONFIDENTIAL)
-        return not exceeds(rule.data_class, self._asset.data_classification)
+            return 1.0
+        if self._asset is not None:
+            return 1.0 if exceeds(rule.data_class, self._asset.data_classification) else verdict.SCORES[Level.LOW]
+        if exceeds(rule.data_class, DataClassification.CONFIDENTIAL):
+            return 1.0
+        return verdict.UNDECLARED if direction is Direction.INPUT else verdict.SCORES[Level.LOW]
 
     def _compare(self, segment: Segment, reading: Reading, prompts: PromptIndex) -> None:
         wanted = [
@@ -384,7 +416,7 @@ class _Gathering:
         text = segment.text
         figures: dict[Metric, float] = {}
         if len(text) >= _REPETITION_LENGTH:
-            figures[Metric.REPETITION_RATIO] = len(text) / len(zlib.compress(text.encode(), 1))
+            figures[Metric.REPETITION_RATIO] = self._repetition(text, raw.data)
         if not text.isascii():
             figures[Metric.INVISIBLE_BREAKS] = raw.breaks
             figures[Metric.HIDDEN_MESSAGE_LENGTH] = sum(len(message) for _, _, message in folding.smuggled(text))
@@ -392,6 +424,15 @@ class _Gathering:
             figures[Metric.MIXED_SCRIPT_WORDS] = raw.mixed
         for metric, value in figures.items():
             self._threshold(metric, value, segment.direction, (segment.field, len(text)))
+
+    def _repetition(self, text: str, data: bytes) -> float:
+        """How many times shorter compression makes a text; at most that where no rule could ask for more."""
+        start = data[:_REPETITION_START]
+        if len(start) < len(data):
+            at_most = len(text) / len(zlib.compress(start, 1))
+            if at_most <= self._detector.least_repetition:
+                return at_most
+        return len(text) / len(zlib.compress(data, 1))
 
     def _threshold(
         self,

@@ -51,13 +51,20 @@ def _same(value: str) -> str:
     return value if any(one.isalpha() for one in value) else re.sub(r"[\s.()\-/]", "", value)
 
 
+def _rank(span: Sensitive) -> tuple[bool, int]:
+    return span.label.lower() != "phone_number", span.end - span.start
+
+
 def merge(spans: Iterable[Sensitive]) -> list[Sensitive]:
-    """The spans in order, overlapping ones joined under the label of the longer."""
+    """The spans in order, overlapping ones joined under the label of the longer.
+
+    A telephone number is the least that digits can be: any other number that they were checked for names them.
+    """
     merged: list[Sensitive] = []
     for span in sorted(spans):
         if merged and span.start < merged[-1].end:
             last = merged[-1]
-            longer = last if last.end - last.start >= span.end - span.start else span
+            longer = last if _rank(last) >= _rank(span) else span
             merged[-1] = Sensitive(last.start, max(last.end, span.end), longer.label, longer.rule_id)
         else:
             merged.append(span)

@@ -174,6 +174,24 @@ def _continues(character: str) -> bool:
     return unicodedata.category(first)[0] == "M" or 0x1160 <= ord(first) <= 0x11FF
 
 
+def _run_offsets(run: str) -> tuple[str, tuple[int, ...]]:
+    """A run outside ASCII folded, and where in it each character of the result comes from."""
+    pieces: list[str] = []
+    offsets: list[int] = []
+    start = 0
+    for end in range(1, len(run) + 1):
+        if end < len(run) and _continues(run[end]):
+            continue
+        piece = _folded_run(run[start:end])
+        pieces.append(piece)
+        offsets.extend([start] * len(piece))
+        start = end
+    return "".join(pieces), tuple(offsets)
+
+
+_short_offsets = functools.lru_cache(maxsize=4_096)(_run_offsets)
+
+
 def fold_with_offsets(text: str) -> tuple[str, array[int]]:
     """As `fold`, with the position in `text` of each character of the result, and one more for its end.
 
@@ -185,14 +203,10 @@ def fold_with_offsets(text: str) -> tuple[str, array[int]]:
     for run in _RUN.finditer(text):
         pieces.append(text[last : run.start()].lower())
         offsets.extend(range(last, run.start()))
-        last = start = run.start()
-        for end in range(start + 1, run.end() + 1):
-            if end < run.end() and _continues(text[end]):
-                continue
-            piece = _folded_run(text[start:end])
-            pieces.append(piece)
-            offsets.extend([start] * len(piece))
-            start = end
+        start = run.start()
+        folded, within = _short_offsets(run.group()) if len(run.group()) <= 24 else _run_offsets(run.group())
+        pieces.append(folded)
+        offsets.extend([start + offset for offset in within])
         last = run.end()
     pieces.append(text[last:].lower())
     offsets.extend(range(last, len(text) + 1))

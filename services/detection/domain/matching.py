@@ -11,20 +11,16 @@ and 200 MB here, and a compilation cannot be stopped. RE2 refuses such a pattern
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
-import hyperscan
 import re2
 
 from services.detection.domain import decoding, prefilter
 from services.detection.domain.rules import DATA_KINDS, RegexDetection, Rule, View, compile_pattern, patterns_of
+from services.detection.domain.scanner import LONG, Kept, Scanner, Touched
 from shared.contracts.detection import Direction
 
 _MAX_MATCHES = 50
@@ -47,27 +43,6 @@ class Span:
     label: str = ""
 
 
-Touched = Mapping[int, Sequence[tuple[int, int]]]
-"""The stretches of a text, in bytes, that may hold a match of an expression, by its number."""
-_STRETCH, _OVERLAP = 3_072, 1_536
-"""Bytes of a stretch of a long folded text, and how much of the one before it repeats: no attack is longer than that.
-In 64 KB of prose nearly every rule finds the words it needs, pages apart; within a stretch few do."""
-
-
-def _stretches(text: bytes) -> list[tuple[int, int]]:
-    if len(text) <= 2 * _STRETCH:
-        return [(0, len(text))]
-    found: list[tuple[int, int]] = []
-    for start in range(0, len(text) - _OVERLAP, _STRETCH):
-        low, high = start, min(len(text), start + _STRETCH + _OVERLAP)
-        while low and text[low] & 0xC0 == 0x80:  # in the middle of a character
-            low -= 1
-        while high < len(text) and text[high] & 0xC0 == 0x80:
-            high += 1
-        found.append((low, high))
-    return found
-
-
 @dataclass(slots=True)
 class _Pattern:
     """One pattern; `number` is its Hyperscan id, `field` its JSON Pointer in the rule.
@@ -80,8 +55,10 @@ class _Pattern:
     written: str
     case_sensitive: bool
     field: str
+    farthest: int = 0
     _compiled: Any = None
     _gate: Any = None
+    _reach: int | None = None
     _groups: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -104,19 +81,61 @@ class _Pattern:
         """
         if self._gate is None:
             loose = prefilter.unbounded(self.written)
-            compiled = compile_pattern(loose, case_sensitive=self.case_sensitive, field=self.field)
+            compiled = compile_pattern(loose, case_sensitive=self.case_sensitive, field=self.field, capturing=False)
             # RE2's own method, without the generator and the match object that its Python module makes of it: seven
             # rules a message come this far, and nearly all end here.
             self._gate = compiled._regexp.Match
         return self._gate
 
-    def span(self, match: Any) -> Span:
-        start, end = match.span()
+    @property
+    def reach(self) -> int:
+        """Bytes that no match is longer than, or is looked for; 0 where it may be as long as the text."""
+        if self._reach is None:
+            self._reach = prefilter.width_of(self.written) * _BYTES_A_CHARACTER
+            if self._reach > _FARTHEST:
+                self._reach = self.farthest
+        return self._reach
+
+    def span(self, spans: Sequence[tuple[int, int]]) -> Span:
+        """A match, given as the spans of all its groups."""
+        start, end = spans[0]
         for index, label in self._groups:
-            value_start, value_end = match.span(index)
+            value_start, value_end = spans[index]
             if value_start >= 0:
                 return Span(start, end, value_start, value_end, label)
         return Span(start, end, start, end)
+
+
+@dataclass(slots=True)
+class Effort:
+    """What may still be done for a text that opens the gates of many patterns, and what was not done for want of it.
+
+    Ordinary texts of 64 KB take a third of it, harmless sentences of every kind two thirds. Words of attacks in random
+    order opened 330 rules over the whole text, and took 0.2 seconds: whoever hides among them is not found, but that is
+    what shows it.
+
+    Attributes:
+        left: bytes that RE2 may read; a pattern with many steps counts them several times.
+        readings: characters that may still be read, of the text and of what it becomes with disguises undone. Each
+            reading counts for 2,500 more.
+        unread: patterns that were not looked for to the end, and readings that were not made.
+    """
+
+    left: int = 14_000_000
+    readings: int = 210_000
+    unread: int = 0
+
+    def goes_on(self, characters: int) -> bool:
+        """Whether one more reading of so many characters may be made."""
+        if self.readings <= 0:
+            self.unread += 1
+            return False
+        self.readings -= characters + 2_500
+        return True
+
+
+_STEPS = 16
+"""Steps of a pattern for which a byte counts once more: one that outgrows its memory takes a nanosecond for four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +149,7 @@ class _Compiled:
         rule = self.rule
         return direction is None or direction in rule.scope.directions or rule.kind in DATA_KINDS
 
-    def spans(self, text: bytes, touched: Touched | None) -> list[Span]:
+    def spans(self, text: bytes, touched: Touched | None, effort: Effort) -> list[Span]:
         """Matches in `text`, none when another condition fails. `touched` is Hyperscan's word, None without it."""
         any_of: Sequence[_Pattern] = self.any
         if touched is not None:
@@ -143,178 +162,84 @@ class _Compiled:
         found: list[Span] = []
         most = MAX_VALUES if self.rule.kind in DATA_KINDS else _MAX_MATCHES
         for pattern in self.all:
-            first = next(_matches(pattern, text, touched), None)
+            first = next(_matches(pattern, text, touched, effort), None)
             if first is None:
                 return []
             if not self.any:
                 found.append(pattern.span(first))
         for pattern in any_of:
-            found += map(pattern.span, itertools.islice(_matches(pattern, text, touched), most - len(found)))
+            found += map(pattern.span, itertools.islice(_matches(pattern, text, touched, effort), most - len(found)))
             if len(found) >= most:
                 break
         # Last, since most texts that touch a rule do not match it.
-        if found and any(self._excuses(pattern, text, touched) for pattern in self.unless):
+        if found and any(self._excuses(pattern, text, touched, effort) for pattern in self.unless):
             return []
         return found
 
+    def size(self, touched: Touched) -> tuple[bool, int]:
+        """Whether it is no rule for values, and the bytes that may hold matches: by which rules are taken in turn."""
+        listed = (touched.get(one.number, ()) for one in (*self.any, *self.all))
+        return self.rule.kind not in DATA_KINDS, sum(end - start for places in listed for start, end in places)
+
     @staticmethod
-    def _excuses(pattern: _Pattern, text: bytes, touched: Touched | None) -> bool:
+    def _excuses(pattern: _Pattern, text: bytes, touched: Touched | None, effort: Effort) -> bool:
         if touched is not None and pattern.number not in touched:
             return False
-        return next(_matches(pattern, text, touched), None) is not None
+        return next(_matches(pattern, text, touched, effort), None) is not None
 
 
+_BYTES_A_CHARACTER = 4
+_FARTHEST = 8_192
 _UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED
 _LOOSE_END = 1_024
-"""Bytes of a match of a gate from which on it is not asked again: without bounds one may reach to the end of the text,
-every time."""
+"""Bytes of a match of a gate from which on it is not asked again before its end: without bounds one may reach to the
+end of the text, every time."""
 
 
-def _matches(pattern: _Pattern, text: bytes, touched: Touched | None) -> Iterator[Any]:
-    """Matches of a pattern in order, looked for where the text touches it."""
+def _matches(
+    pattern: _Pattern, text: bytes, touched: Touched | None, effort: Effort
+) -> Iterator[Sequence[tuple[int, int]]]:
+    """Matches of a pattern, as the spans of their groups, in order, looked for where the text touches it."""
     if touched is None:
-        yield from pattern.regexp.finditer(text)
+        for match in pattern.regexp.finditer(text):
+            yield [match.span(), *(match.span(index) for index in range(1, match.re.groups + 1))]
+        return
+    if effort.left <= 0:
+        effort.unread += 1
         return
     gate = pattern.gate
-    for start, end in touched[pattern.number]:
+    compiled = pattern.regexp._regexp
+    find, dear = compiled.Match, 1 + compiled.ProgramSize() // _STEPS
+    reach = pattern.reach
+    last = 0
+    for begin, end in touched[pattern.number]:
+        start = max(begin, last)  # stretches overlap by some bytes
+        told = start
         while start <= end:
-            if gate is not None:
+            if start >= told:
                 near, near_end = gate(_UNANCHORED, text, start, end)[0]
+                effort.left -= (end if near < 0 else near_end) - start
                 if near < 0:
                     break
                 start = near
                 if near_end - near > _LOOSE_END:
-                    gate = None
-            match = pattern.regexp.search(text, start, end)
-            if match is None:
-                break
-            yield match
-            start = max(match.end(), match.start() + 1)
-
-
-class Kept(Protocol):
-    """Where compiled databases are kept from one start to the next."""
-
-    def load(self, key: str) -> bytes | None: ...
-
-    def store(self, key: str, data: bytes) -> None: ...
-
-
-class _Database:
-    """A Hyperscan database, with a scratch space for each thread that scans."""
-
-    def __init__(self, listed: list[tuple[int, str, int]], kept: Kept | None) -> None:
-        """Compile (number, expression, flags); numbers are unique."""
-        self._local = threading.local()
-        key = hashlib.sha256(repr((version("hyperscan"), listed)).encode()).hexdigest()
-        if kept is not None and (data := kept.load(key)) is not None:
-            # Of another version or for another processor: Hyperscan says so itself.
-            with contextlib.suppress(hyperscan.error):
-                self._database = hyperscan.loadb(data, hyperscan.HS_MODE_BLOCK)
-                self._local.scratch = hyperscan.Scratch(self._database)
+                    told = near_end if reach else end + 1
+            # No farther than a match reaches that starts within its own length: RE2 is slow where a pattern's bounds
+            # give it more states than it keeps, and beyond that the gate says where to look on.
+            stop = min(end, start + 2 * reach) if reach else end
+            spans = find(_UNANCHORED, text, start, stop)
+            low, high = spans[0]
+            effort.left -= ((stop if low < 0 else high) - start) * dear
+            if effort.left <= 0:
+                effort.unread += 1
                 return
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._database.compile(
-            ids=[number for number, _, _ in listed],
-            expressions=[pattern.encode() for _, pattern, _ in listed],
-            flags=[flags for _, _, flags in listed],
-        )
-        if kept is not None:
-            kept.store(key, hyperscan.dumpb(self._database))
-
-    def scan(self, text: bytes, numbers: set[int]) -> None:
-        scratch = getattr(self._local, "scratch", None)
-        if scratch is None:
-            scratch = self._local.scratch = hyperscan.Scratch(self._database)
-        add = numbers.add
-        self._database.scan(
-            text, match_event_handler=lambda number, _from, _to, _flags, _context: add(number), scratch=scratch
-        )
-
-
-class _Wordings:
-    """Expressions by the words they need; what several need is looked for once."""
-
-    def __init__(self) -> None:
-        self._conditions: list[tuple[int, prefilter.Condition]] = []
-
-    def add(self, number: int, condition: prefilter.Condition) -> None:
-        self._conditions.append((number, condition))
-
-    def compiled(self, last: int, kept: Kept | None) -> _Database | None:
-        """One database for all of them; `last` is the highest number that is taken."""
-        single = hyperscan.HS_FLAG_SINGLEMATCH
-        listed: list[tuple[int, str, int]] = []
-        words: dict[frozenset[str], int] = {}
-        for number, condition in self._conditions:
-            if isinstance(condition, prefilter.Words):
-                alternatives = _alternatives(condition.any)
-                listed.append((number, alternatives, single | _case_and_encoding(alternatives, sensitive=False)))
+            if low < 0 or (stop < end and low > start + reach):
+                if stop == end:
+                    break
+                start += reach
                 continue
-            for wanted in prefilter.words_of(condition):
-                if wanted not in words:
-                    words[wanted] = last = last + 1
-                    alternatives = _alternatives(wanted)
-                    flags = single | hyperscan.HS_FLAG_QUIET | _case_and_encoding(alternatives, sensitive=False)
-                    listed.append((last, alternatives, flags))
-            listed.append((number, prefilter.combination(condition, words), hyperscan.HS_FLAG_COMBINATION | single))
-        return _Database(listed, kept) if listed else None
-
-
-class _Scanner:
-    """Which expressions a text touches: by the words they need, and those that need none by themselves."""
-
-    def __init__(self, expressions: list[tuple[int, str, bool]], kept: Kept | None) -> None:
-        """Compile (number, pattern, case sensitive) expressions; numbers are unique."""
-        single = hyperscan.HS_FLAG_SINGLEMATCH
-        # Apart, three of a kind are faster than all together, and compile in two thirds of the time: signs of
-        # encodings, what cares for case, and what does not.
-        direct: dict[str, list[tuple[int, str, int]]] = {}
-        # What only a text beyond ASCII can match, eleven languages' rules among it, is apart too: half of the words.
-        near, far = _Wordings(), _Wordings()
-        for number, pattern, sensitive in expressions:
-            condition = None if sensitive else prefilter.condition_of(pattern)
-            if condition is None or not prefilter.worthwhile(condition, pattern):
-                flags = single | _case_and_encoding(pattern, sensitive=sensitive)
-                caseless = flags & hyperscan.HS_FLAG_CASELESS or pattern.startswith("(?i)")
-                kind = "signs" if number < len(_SIGNS) else "caseless" if caseless else "cased"
-                direct.setdefault(kind, []).append((number, prefilter.relaxed(pattern), flags))
-                continue
-            wordings = far if prefilter.beyond_ascii(condition) else near
-            wordings.add(number, prefilter.lightened(condition))
-        last = max((number for number, _, _ in expressions), default=0)
-        self._direct = [_Database(one, kept) for one in direct.values()]
-        self._near, self._far = near.compiled(last, kept), far.compiled(last, kept)
-
-    def touched(self, text: bytes) -> set[int]:
-        """Numbers of the expressions that may match: all that do, and a few more."""
-        numbers: set[int] = set()
-        if not text:
-            return numbers
-        for database in self._direct:
-            database.scan(text, numbers)
-        spaced = prefilter.spaced(text)
-        if self._near is not None:
-            self._near.scan(spaced, numbers)
-        if self._far is not None and not text.isascii():
-            self._far.scan(spaced, numbers)
-        return numbers
-
-
-def _alternatives(words: Iterable[str]) -> str:
-    return "(?:" + "|".join(_word(word) for word in sorted(words)) + ")"
-
-
-def _word(word: str) -> str:
-    bound = word.startswith(prefilter.BOUNDARY)
-    escaped: str = re2.escape(word.removeprefix(prefilter.BOUNDARY))
-    return (r"\b" if bound else "") + escaped
-
-
-def _case_and_encoding(pattern: str, *, sensitive: bool) -> int:
-    # Without UTF-8 a gap counts bytes instead of characters; its upper bound is gone anyway, and states are far fewer.
-    case = 0 if sensitive else hyperscan.HS_FLAG_CASELESS
-    return int(case | (0 if pattern.isascii() else hyperscan.HS_FLAG_UTF8))
+            yield spans
+            last = start = max(high, low + 1)
 
 
 class PatternSet:
@@ -343,7 +268,7 @@ class PatternSet:
             view, case_sensitive = rule.detection.view, rule.detection.case_sensitive
             roles: dict[str, list[_Pattern]] = {"any": [], "all": [], "unless": []}
             for role, field, written in patterns_of(rule):
-                pattern = _Pattern(number, written, case_sensitive, field)
+                pattern = _Pattern(number, written, case_sensitive, field, LONG if view is View.TEXT else 0)
                 if not multi:
                     _ = pattern.regexp
                 roles[role].append(pattern)
@@ -357,49 +282,48 @@ class PatternSet:
         if multi:
             signs = [(at, pattern, True) for at, pattern in enumerate(decoding.TRIGGERS.values())]
             self._scanners = {
-                View.TEXT: _Scanner(expressions[View.TEXT], kept),
-                View.RAW: _Scanner(signs + expressions[View.RAW], kept),
+                View.TEXT: Scanner(expressions[View.TEXT], kept, folded=True),
+                View.RAW: Scanner(signs + expressions[View.RAW], kept, folded=False, signs=len(_SIGNS)),
             }
 
     def scan(
-        self, text: bytes, view: View, direction: Direction | None = None
+        self, text: bytes, view: View, direction: Direction | None = None, effort: Effort | None = None
     ) -> tuple[list[tuple[Rule, list[Span]]], frozenset[str]]:
         """The rules that match a text, with where, and the signs of encodings in it (raw view under Hyperscan only).
 
         Args:
             direction: which way the text goes. Rules for other ways are left out, but for secrets and personal data,
                 which are masked whichever way they go. None looks at every rule.
+            effort: what the whole text that this is a reading of may take.
         """
+        effort = effort or Effort()
         if not self._rules[view]:
             return [], _NO_SIGNS
         if not self._multi:
-            asked = (one for one in self._rules[view] if one.applies(direction))
-            return [(one.rule, spans) for one in asked if (spans := one.spans(text, None))], _NO_SIGNS
-        touched: dict[int, list[tuple[int, int]]] = {}
-        # Keys and tables can be longer than a stretch, so raw text is looked at as a whole.
-        for start, end in _stretches(text) if view is View.TEXT else [(0, len(text))]:
-            for number in self._scanners[view].touched(text[start:end]):
-                places = touched.setdefault(number, [])
-                if places and start <= places[-1][1]:
-                    places[-1] = (places[-1][0], end)
-                else:
-                    places.append((start, end))
+            own = (one for one in self._rules[view] if one.applies(direction))
+            return [(one.rule, spans) for one in own if (spans := one.spans(text, None, effort))], _NO_SIGNS
+        scanner = self._scanners[view]
+        signs = _signs(scanner.signs(text))
+        touched = scanner.touched(text)
         if not touched:
-            return [], _NO_SIGNS
+            return [], signs
         by_number = self._by_number[view]
         candidates = {id(one): one for number in touched if (one := by_number.get(number)) is not None}
-        asked = (one for one in candidates.values() if one.applies(direction))
-        results = [(one.rule, spans) for one in asked if (spans := one.spans(text, touched))]
-        return results, _signs(touched) if view is View.RAW else _NO_SIGNS
+        asked = [one for one in candidates.values() if one.applies(direction)]
+        if len(text) > LONG:
+            # What is masked first, then what has the fewest places: should it be too much, the rest says the least.
+            asked.sort(key=lambda one: one.size(touched))
+        results = [(one.rule, spans) for one in asked if (spans := one.spans(text, touched, effort))]
+        return results, signs
 
     def signs(self, text: str) -> frozenset[str]:
         """The signs of encodings in a text; this set must have been compiled under Hyperscan."""
-        return _signs(self._scanners[View.RAW].touched(text.encode()))
+        return _signs(self._scanners[View.RAW].signs(text.encode()))
 
 
 _SIGNS = tuple(decoding.TRIGGERS)
 _NO_SIGNS: frozenset[str] = frozenset()
 
 
-def _signs(touched: Iterable[int]) -> frozenset[str]:
-    return frozenset(_SIGNS[number] for number in touched if number < len(_SIGNS))
+def _signs(numbers: Iterable[int]) -> frozenset[str]:
+    return frozenset(_SIGNS[number] for number in numbers)

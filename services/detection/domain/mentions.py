@@ -15,11 +15,32 @@ _DISCUSSION = re.compile(
 )
 
 
+_ERRAND = re.compile(
+    r"\b(?:(?:given|sent|posted|printed)\s+)?(?:about|regarding|concerning|as\s+to|on|for|zur|zum|zu\s+de[nr]"
+    r"|betreffend|bezuglich|fur|για|σχετικα\s+με|concernant|au\s+sujet|sobre|para|per|riguardo)\s+(?:[^\W\d_]+\s+){0,2}"
+    r"(?:deliver|parcel|package|shipment|shipping|parking|garage|exit|lift|elevator|assembl|installation|cleaning"
+    r"|reservation|booking|appointment|flight|hotel|medication|dosage|diet|recipe|homework|assignment|dress|uniform"
+    r"|return|refund|pick-?up|evacuation|seating|south|north|lieferung|brandschutz|reinigung|montage|parken|bestellung|abholung"
+    r"|ruckgabe|termin|hausaufgabe|παραδοσ|εγκατασταση|παραγγελια|σταθμευση|livraison|montage|stationnement|entrega"
+    r"|estacionamiento|consegna|parcheggio)"
+    r"|\b(?:παραδοση|συναρμολογηση|and\s+(?:leave|evacuate)\s+(?:\w+\s+){0,2}(?:building|office|school|floor))"
+)
+"""What follows words that set instructions aside where they are about an errand: no model is told how to park."""
+
+
+_SENTENCE_END = re.compile(r"[.!?;\n]")
+_NEAR = 60
+
+
 def is_mention(text: str, start: int, end: int) -> bool:
     """True when the span stands inside quotation marks and what is around the quotation talks about such words.
 
-    Either alone proves nothing: attackers quote, and attackers write about security.
+    Either alone proves nothing: attackers quote, and attackers write about security. Words that are about an everyday
+    errand ("ignore the previous instructions about the parking") are none of an attack either.
     """
+    rest = _SENTENCE_END.split(text[end : end + _NEAR], maxsplit=1)[0]
+    if _ERRAND.search(text[start:end] + rest):
+        return True
     before = text[max(0, start - _REACH) : start].rsplit("\n\n", 1)[-1]
     after = text[end : end + _REACH].split("\n\n", 1)[0]
     opened = max(before.rfind(quote) for quote in _QUOTES)

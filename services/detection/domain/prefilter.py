@@ -1,10 +1,10 @@
-"""What a text must contain for a pattern to match: a condition over words that Hyperscan decides in one pass.
+"""What a text must contain for a pattern to match: a condition over words that one pass decides (scanner.py).
 
 Compiling our patterns themselves took Hyperscan 27 seconds, most of it for bounded gaps and optional words. Of
 `(ignore|forget)\\s+(all\\s+)?previous\\s+instructions?` only `(ignore|forget) & previous & instruction` is asked for
-here: all rules compile in 4 seconds of CPU time, and a few texts too many pass; RE2 then decides. The idea is
-FilteredRE2's; logical combinations keep it inside Hyperscan. Where a pattern demands no word, as a card number does
-not, the pattern itself is used with its upper bounds dropped.
+here: all rules compile in 3 seconds of CPU time, and a few texts too many pass; RE2 then decides. The idea is
+FilteredRE2's. Where a pattern demands no word, as a card number does not, Hyperscan gets the pattern itself with its
+upper bounds dropped.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import Any
 MIN_WORD = 3
 """Bytes of the shortest word that is asked for: three Latin letters, two Cyrillic ones, one Chinese character."""
 BOUNDARY = "\b"
-"""Before a word: it starts there. `ai` is in "said" and `say` in "essay". Hyperscan takes no such sign after a word in
-a combination, as it reports those matches late."""
+"""Before a word: it starts there. `ai` is in "said" and `say` in "essay"."""
 _MAX_WORDS = 400
 _MAX_STRINGS = 12
 _LONGEST_STRING = 24
@@ -77,7 +76,7 @@ class _Needed:
 
     def condition(self) -> Condition | None:
         self.settle()
-        return _all(self.parts)
+        return all_of(self.parts)
 
     def settle(self) -> None:
         """Make a condition of the strings, if they say enough, and start anew."""
@@ -112,7 +111,7 @@ class _Needed:
                 for branch, inside in zip(branches, argument[1], strict=True):
                     branch.strings = before
                     branch.follow(list(inside))
-                either = _either([branch.condition() for branch in branches])
+                either = any_of([branch.condition() for branch in branches])
                 if either is None:
                     self.settle()
                 else:
@@ -189,15 +188,14 @@ def _signs_only(bare: str) -> bool:
     return not any(letter.isalnum() or letter.isspace() for letter in bare)
 
 
-def _all(parts: Iterable[Condition]) -> Condition | None:
+def all_of(parts: Iterable[Condition]) -> Condition | None:
     different = tuple(dict.fromkeys(parts))
     if not different:
         return None
-    # Hyperscan refuses a combination that combines nothing.
     return different[0] if len(different) == 1 else All(different)
 
 
-def _either(parts: Iterable[Condition | None]) -> Condition | None:
+def any_of(parts: Iterable[Condition | None]) -> Condition | None:
     known: list[Condition] = []
     for part in parts:
         if part is None:
@@ -245,7 +243,7 @@ _COMMON = frozenset(
 _MOST_PARTS = 4
 
 
-def _often(condition: Condition) -> float:
+def often(condition: Condition) -> float:
     """A guess at how many texts in a thousand meet a condition."""
     if isinstance(condition, Words):
         return sum(
@@ -257,8 +255,8 @@ def _often(condition: Condition) -> float:
             for word in condition.any
         )
     if isinstance(condition, Any_):
-        return sum(_often(part) for part in condition.parts)
-    return min(_often(part) for part in condition.parts)
+        return sum(often(part) for part in condition.parts)
+    return min(often(part) for part in condition.parts)
 
 
 def lightened(condition: Condition) -> Condition:
@@ -270,9 +268,9 @@ def lightened(condition: Condition) -> Condition:
     if isinstance(condition, Words):
         return condition
     if isinstance(condition, Any_):
-        return _either([lightened(part) for part in condition.parts]) or condition
-    rarest = sorted(condition.parts, key=_often)[:_MOST_PARTS]
-    return _all(lightened(part) for at, part in enumerate(rarest) if at == 0 or _often(part) < _TOO_OFTEN) or condition
+        return any_of([lightened(part) for part in condition.parts]) or condition
+    rarest = sorted(condition.parts, key=often)[:_MOST_PARTS]
+    return all_of(lightened(part) for at, part in enumerate(rarest) if at == 0 or often(part) < _TOO_OFTEN) or condition
 
 
 _TOO_OFTEN = 700
@@ -323,18 +321,26 @@ def beyond_ascii(condition: Condition) -> bool:
     return any(parts) if isinstance(condition, All) else all(parts)
 
 
-def words_of(condition: Condition) -> Iterable[frozenset[str]]:
-    """Every set of words in a condition."""
+def in_ascii(condition: Condition) -> Condition | None:
+    """The condition over what its words have of ASCII, for text whose other letters may be small or capital."""
     if isinstance(condition, Words):
-        yield condition.any
-    else:
-        for part in condition.parts:
-            yield from words_of(part)
+        words = [_in_ascii(word) for word in condition.any]
+        return Words(_least(words)) if all(_says_enough(word) for word in words) else None
+    if isinstance(condition, Any_):
+        return any_of(in_ascii(part) for part in condition.parts)
+    return all_of(part for one in condition.parts if (part := in_ascii(one)) is not None)
 
 
-def combination(condition: Condition, number_of: dict[frozenset[str], int]) -> str:
-    """The condition in Hyperscan's notation, its sets of words by their expression numbers."""
-    if isinstance(condition, Words):
-        return str(number_of[condition.any])
-    sign = " & " if isinstance(condition, All) else " | "
-    return "(" + sign.join(combination(part, number_of) for part in condition.parts) + ")"
+def _in_ascii(word: str) -> str:
+    return word if word.isascii() else max(re.split(r"[^\x20-\x7e]+", word), key=len)
+
+
+def width_of(pattern: str) -> int:
+    """Characters of the longest match of a pattern; a large number where there is no bound, or it cannot be told."""
+    try:
+        return int(_parser.parse(pattern).getwidth()[1])
+    except (re.error, RecursionError):
+        return _UNKNOWN
+
+
+_UNKNOWN = 1 << 31

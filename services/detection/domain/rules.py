@@ -137,6 +137,7 @@ class Metric(StrEnum):
     HIDDEN_MESSAGE_LENGTH = "hidden_message_length"
     BIDI_CONTROLS = "bidi_controls"
     MIXED_SCRIPT_WORDS = "mixed_script_words"
+    UNREAD_PATTERNS = "unread_patterns"
     TOOL_CALLS_PER_MINUTE = "tool_calls_per_minute"
     REQUESTS_PER_MINUTE = "requests_per_minute"
     TOKENS_PER_MINUTE = "tokens_per_minute"
@@ -387,6 +388,8 @@ class Hours(Part):
 class Example(Part):
     """An interaction for a rule to be tried on, `repeat` times; `before` are the session's earlier outputs.
 
+    Its text is the content, `copies` times over.
+
     `turns` in place of content is a whole session, of which any turn may make the rule fire; `usage_hours` is the
     usage of an asset or actor.
     """
@@ -401,6 +404,7 @@ class Example(Part):
     arguments: dict[str, Any] = {}
     before: tuple[str, ...] = ()
     repeat: int = Field(default=1, ge=1, le=2_000)
+    copies: int = Field(default=1, ge=1, le=2_000)
     asset: dict[str, Any] | None = None
     references: tuple[str, ...] = ()
     usage: dict[str, float] | None = None
@@ -489,8 +493,8 @@ def fold_pattern(pattern: str) -> str:
     )
 
 
-def compile_pattern(pattern: str, *, case_sensitive: bool, field: str) -> Any:
-    """One pattern under RE2.
+def compile_pattern(pattern: str, *, case_sensitive: bool, field: str, capturing: bool = True) -> Any:
+    """One pattern under RE2; not `capturing`, its groups are not told, which long matches cost dear.
 
     Raises:
         InvalidRule: it is not RE2 syntax, or matches everything; `field` is the JSON Pointer of the pattern.
@@ -498,6 +502,7 @@ def compile_pattern(pattern: str, *, case_sensitive: bool, field: str) -> Any:
     options = re2.Options()
     options.case_sensitive = case_sensitive
     options.log_errors = False
+    options.never_capture = not capturing
     options.max_mem = MAX_MEMORY_BYTES
     try:
         compiled = re2.compile(pattern, options)

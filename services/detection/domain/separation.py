@@ -92,6 +92,14 @@ def _once(words: str) -> str:
     return _REPEATED.sub(r"\1", words)
 
 
+def _once_each(data: bytes) -> bytes:
+    """The same for a whole text in UTF-8."""
+    codes = np.frombuffer(data, np.uint8)
+    kept = np.ones(len(codes), bool)
+    kept[1:] = (codes[1:] != codes[:-1]) | (codes[1:] < ord("a")) | (codes[1:] > ord("z"))
+    return codes[kept].tobytes()
+
+
 def _compiled(pattern: str) -> Any:
     options = re2.Options()
     options.log_errors = False
@@ -127,7 +135,7 @@ def separated(folded: str, data: bytes) -> list[Fragment]:
     if (
         not found
         and _TRIPLED.search(data) is not None
-        and _GATE_ONCE.search(_once(shown).encode().translate(None, _NO_LETTERS)) is not None
+        and _GATE_ONCE.search(_once_each(data).translate(None, _NO_LETTERS)) is not None
     ):
         found = list(_places(folded, shown, once=True))
     return found

@@ -66,7 +66,8 @@ def _asset_id(rule: Rule, example: Example) -> UUID | None:
 
 def _interaction(rule: Rule, example: Example) -> Interaction:
     direction = example.direction or rule.scope.directions[0]
-    segments = [Segment("/content", direction, example.content)] if example.content else []
+    text = example.content * example.copies
+    segments = [Segment("/content", direction, text)] if text else []
     arguments = leaves_of(example.arguments, "/tool/arguments")
     usage = example.usage or {}
     return Interaction(

@@ -36,6 +36,11 @@ THRESHOLDS = {
 }
 """Strict flags two weak signs and blocks two middling ones; permissive flags what is high on its own and blocks what is
 critical. Personal data where it belongs (0.3) and quoted attacks (0.28) stay below the strict one."""
+UNDECLARED = 0.4
+"""What personal data short of restricted scores that somebody tells an asset of which nobody has said what it may be
+told: an address in a letter is listed and masked, and only the profile `strict` makes a verdict of it."""
+CROWD = 10
+"""Different values of one kind from which on they are a list of people, and not what a message says of somebody."""
 HIDDEN_BONUS = 0.12
 """Added when words were found only after undoing what hid them."""
 MENTION_FACTOR = 0.35

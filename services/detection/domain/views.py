@@ -6,9 +6,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from services.detection.domain import decoding, folding, separation
 from services.detection.domain.rules import View
 
+_SHORT = 2_048
+"""Bytes up to which a place in a text is counted anew each time; of a longer one, where characters go on is kept."""
 Origin = Callable[[int, int], tuple[int, int]]
 
 
@@ -38,6 +43,7 @@ class Reading:
     breaks: int = 0
     data: bytes = b""
     _offsets: array[int] | None = field(default=None)
+    _continuations: npt.NDArray[np.int64] | None = field(default=None)
 
     def __post_init__(self) -> None:
         self.data = self.text.encode()
@@ -46,6 +52,11 @@ class Reading:
         """A span of `data` as a span of `text`."""
         if len(self.data) == len(self.text):
             return start, end
+        if len(self.data) > _SHORT:
+            if self._continuations is None:
+                self._continuations = np.flatnonzero((np.frombuffer(self.data, np.uint8) & 0xC0) == 0x80)
+            before, after = np.searchsorted(self._continuations, (start, end)).tolist()
+            return start - before, end - after
         low = len(self.data[:start].decode("utf-8", "ignore"))
         return low, low + len(self.data[start:end].decode("utf-8", "ignore"))
 

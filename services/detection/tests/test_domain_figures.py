@@ -45,7 +45,7 @@ KEY = b"key"
         (validators.iban, "NL91 ABNA 0417 1643 00", "NL91 ABNA 0417 1643 01"),
         (validators.iban, "FR1420041010050500013M02606", "DE89 3704 0044 0532 0130 00"),
         (validators.us_ssn, "536-22-8714", "078-05-1120"),
-        (validators.phone, "+49 30 901820", "+1 212 555 0142"),
+        (validators.phone, "+49 30 901820", "555-0142"),
         (validators.email, "anna.schmidt@posteo.de", "you@example.com"),
         (validators.email, "j.doe@fastmail.co.uk", "icon@2x.png"),
         (validators.national_id, "390.533.447-05", "390.533.447-06"),
@@ -252,8 +252,11 @@ def test_personal_data_matters_on_its_way_out_and_where_it_may_not_be(detector: 
         found = detector.inspect(said(text, direction), now=NOW, asset=an_asset(**asset) if asset else None)
         return verdict.weigh(found.findings)[0]
 
-    assert held(address, Direction.INPUT) is Verdict.FLAG
+    assert held(address, Direction.INPUT) is Verdict.ALLOW, "people write their own address; it is listed and masked"
     assert held(address, Direction.DOCUMENT) is Verdict.ALLOW
+    crowd = ", ".join(f"{name}@posteo.de" for name in ("anna", "ben", "cem", "dora", "emil", "fee", "gül", "hans"))
+    crowd += ", ida@posteo.de, jan@posteo.de, kim@posteo.de, leo@posteo.de"
+    assert held(crowd, Direction.INPUT) is Verdict.FLAG, "a list of people is no introduction"
     assert held(address, Direction.INPUT, data_classification=DataClassification.INTERNAL) is Verdict.ALLOW
     assert held(address, Direction.OUTPUT) is Verdict.FLAG
     assert held(card, Direction.INPUT) is Verdict.BLOCK

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from services.detection import pack
 from services.detection.domain import validators
-from services.detection.domain.assets import Asset, Mode
+from services.detection.domain.assets import Asset, Mode, Profile
 from services.detection.domain.detector import Detector, Loaded
 from services.detection.domain.evidence import redact
 from services.detection.domain.interaction import Interaction, Segment
@@ -68,7 +68,8 @@ def test_secrets_and_personal_data_are_told_from_what_looks_like_them(
     for sample in make(seed):
         findings, verdict = look(detector, sample.text)
         total[sample.kind] += 1
-        found = verdict is not Verdict.ALLOW and (not sample.flagged or any(one.kind is kind for one in findings))
+        # Personal data short of restricted is listed and masked, and no verdict.
+        found = any(one.kind is kind for one in findings) or (not sample.flagged and verdict is not Verdict.ALLOW)
         if found is not sample.flagged:
             wrong[sample.kind] += 1
             examples.setdefault(sample.kind, sample.text)
@@ -87,7 +88,7 @@ def test_a_finding_and_its_mask_name_the_provider(detector: Detector) -> None:
 @pytest.mark.parametrize(
     ("direction", "data_classification", "verdict", "decision"),
     [
-        (Direction.INPUT, None, Verdict.FLAG, Decision.REDACT),
+        (Direction.INPUT, None, Verdict.ALLOW, Decision.ALLOW),
         (Direction.DOCUMENT, None, Verdict.ALLOW, Decision.ALLOW),
         (Direction.OUTPUT, None, Verdict.FLAG, Decision.REDACT),
         (Direction.INPUT, DataClassification.PUBLIC, Verdict.FLAG, Decision.REDACT),
@@ -107,6 +108,26 @@ def test_personal_data_is_flagged_unless_the_asset_may_handle_it(
     assert held is verdict
     assert decide(findings, Mode.ENFORCE) is decision
     assert any(one.rule_id == "email_address" for one in findings), "it is listed either way"
+
+
+@pytest.mark.parametrize("direction", [Direction.INPUT, Direction.TOOL_CALL])
+def test_a_list_of_people_is_flagged_where_one_of_them_is_not(detector: Detector, direction: Direction) -> None:
+    people = [
+        f"{name}@posteo.de"
+        for name in ["anna", "berta", "carla", "doris", "emma", "frida", "gerda", "hanna", "irma", "jutta"]
+    ]
+    assert look(detector, f"Write to {people[0]} at noon", direction)[1] is Verdict.ALLOW
+    assert look(detector, "\n".join(people), direction)[1] is Verdict.FLAG
+    assert look(detector, " and ".join([people[0]] * 12), direction)[1] is Verdict.ALLOW, "one person, however often"
+
+
+def test_what_somebody_tells_an_unknown_asset_of_a_person_is_a_verdict_of_the_strict_profile(
+    detector: Detector,
+) -> None:
+    findings, _ = look(detector, "Write to anna.schmidt@posteo.de, +49 30 901820")
+    assert {one.rule_id for one in findings} == {"email_address", "phone_number"}
+    assert weigh(findings)[0] is Verdict.ALLOW
+    assert weigh(findings, Profile.STRICT)[0] is Verdict.FLAG
 
 
 def test_every_value_of_a_dump_is_masked(detector: Detector) -> None:

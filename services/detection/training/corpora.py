@@ -18,6 +18,10 @@ TRAINABLE = frozenset({"MIT", "Apache-2.0", "BSD-3-Clause", "CC-BY-4.0"})
 """Licences under which a model that we ship may be trained on a text."""
 
 
+EMPTY = "{INJECTION_MARKER}"
+"""Stands in templates where a harness would put an attack: such a text holds none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One labelled text."""
@@ -44,7 +48,7 @@ class Row:
 
 
 def read(folder: Path) -> list[Row]:
-    """Every text of every source in the folder.
+    """Every text of every source in the folder, but for templates in which the place of the attack is empty.
 
     Raises:
         FileNotFoundError: there is none.
@@ -56,6 +60,8 @@ def read(folder: Path) -> list[Row]:
     for path in paths:
         for line in path.read_bytes().splitlines():
             one = orjson.loads(line)
+            if EMPTY in one["text"]:
+                continue
             rows.append(
                 Row(one["text"], one["label"], one["source"], str(one.get("sub", "")), one["license"] in TRAINABLE)
             )

@@ -309,7 +309,7 @@ _IMPERSONAL: dict[str, Callable[[random.Random], str]] = {
     "UUID": lambda rnd: f"id {uuid.UUID(int=rnd.getrandbits(128))}",
     "HASH": lambda rnd: f"checksum {some(rnd, HEX, 40)}",
     "DIGEST_LOG": lambda rnd: f"2026-03-1{rnd.randrange(10)}T08:2{rnd.randrange(10)}:11Z worker[{_digits(rnd, 5)}]: job {_digits(rnd, 12)} done in {_digits(rnd, 4)} ms",
-    "FICTION_PHONE": lambda rnd: f"call 212-555-01{rnd.randrange(10, 99)} now",
+    "FICTION_PHONE": lambda rnd: f"call 555-01{rnd.randrange(10, 99)} now",
     "SKU": lambda rnd: f"SKU {_digits(rnd, 4)}-{_digits(rnd, 4)}-{some(rnd, UPPER, 2)}, part number {_digits(rnd, 3)}-{_digits(rnd, 3)}",
 }  # fmt: skip
 

@@ -38,9 +38,13 @@ _PLACED = -0.5
 """Distance from which a sentence among the rows of a table is flagged. Harmless tables hardly have one, so it may be low."""
 LEVELS = {
     "input": ((0.05, 0.1), (0.02, 0.2), (0.006, 0.35), (0.002, 0.5), (0.0005, 0.65)),
-    "document": ((0.03, 0.1), (0.01, 0.2), (0.002, 0.35), (0.0006, 0.5), (0.0002, 0.65)),
+    "document": ((0.03, 0.1), (0.01, 0.2), (0.002, 0.35), (0.0002, 0.46)),
 }
-"""By channel: (share of harmless texts of sources left out that reach a distance, the score it stands for)."""
+"""By channel: (share of harmless texts of sources left out that reach a distance, the score it stands for).
+
+Outside tables, a stretch of a document that reads like an order is a reason beside others and hardly one by itself: on
+sources left out, it found 2 to 8 % of smuggled orders where it flagged 1 % of harmless documents.
+"""
 
 
 LOUDEST = 0.74
@@ -170,6 +174,8 @@ def calibrated(head: Head, unseen: Sequence[Unseen]) -> Head:
         for share, score in LEVELS["document" if head.stretches else "input"]
     ]
     apart = max(0.5, levels[-1][0] - levels[-3][0])
+    if levels[-1][1] < FLAG_AT:
+        levels.append((levels[-1][0] + apart, FLAG_AT))
     rising = [(levels[0][0] - apart, 0.0), *levels, (levels[-1][0] + apart, LOUDEST)]
     steady = tuple((distance + 1e-6 * at, score) for at, (distance, score) in enumerate(rising))
     placed = next(distance for distance, score in levels if score >= FLAG_AT) - _PLACED if head.stretches else 0.0

@@ -66,8 +66,17 @@ _DATE = re.compile(
 _OTHER_NUMBER = re.compile(
     r"(?i)(?:\b|_)(?:port|example|sample|build|version|serial|order|ticket|invoice|page|model|part|case|room|flight"
     r"|article|tracking|reference|account|acct|product|item|id|lot|batch|policy|claim|card|isbn|issn|confirmation"
-    r"|booking)\b"
+    r"|booking|insurance|sin|ssn|tax|passport|licen[cs]e)\b"
 )
+# Numbers of nobody: those that the called party pays for, those that cost extra, and lines for everybody.
+_LINE = re.compile(
+    r"(?i)\b(?:hot|help|life|crisis|info)[ -]?lines?\b|toll[ -]?free|free-?phone|switchboard|numéro\s+vert"
+)
+_TOLL_FREE = re.compile(
+    r"(?:\+?1)?(?:8(?:00|22|33|44|55|66|77|88)|900)\d{7}$|\+800|(?:\+(?:49|44|33|31|34|39|41|43|61|81)|0)"
+    r"(?:800|808|900|180\d|84[345]|87[0123])\d{4,7}$"
+)
+_SERIAL = re.compile(r"\d{3}-\d{3}-\d{3}")
 _LOCAL_REGIONS = (
     "DE FR GB IT ES NL BE CH AT IE SE NO DK FI PL CZ SK HU RO BG GR PT TR RU UA IL IN JP KR CN TW HK SG MY TH VN PH"
     " ID PK AU NZ ZA EG NG KE SA AE BR AR CL CO PE HR SI RS LT"
@@ -127,8 +136,10 @@ def phone(value: str, around: Around = NOWHERE) -> bool:
     """
     text = _EXTENSION.sub("", value.strip())
     digits = re.sub(r"\D", "", text.replace("(0)", "") if text.startswith(("+", "00")) else text)
-    # 555-0100 to 555-0199 are set aside for fiction.
-    if len(set(digits)) < 4 or re.search(r"555(?:01\d\d)$", digits) or "123456789" in digits:
+    # 555-0100 to 555-0199 are set aside for fiction; with an area code, data of invented people have them too.
+    if len(set(digits)) < 4 or re.fullmatch(r"55501\d\d", digits) or "123456789" in digits:
+        return False
+    if _LINE.search(around.before[-40:]) or _TOLL_FREE.match(re.sub(r"[^+\d]", "", text)):
         return False
     if text.startswith("+"):
         return 8 <= len(digits) <= 15 and _international(digits)
@@ -138,6 +149,8 @@ def phone(value: str, around: Around = NOWHERE) -> bool:
         return False
     if around.label:
         return 6 <= len(digits) <= 13 and _OTHER_NUMBER.search(around.before[-30:]) is None
+    if _SERIAL.fullmatch(text):
+        return False  # how social insurance and policy numbers are written
     if digits.startswith("0"):
         return 9 <= len(digits) <= 12 and _local(digits)
     national = digits[1:] if len(digits) == 11 and digits.startswith("1") else digits
@@ -151,8 +164,22 @@ _RESOLVERS = frozenset(
 _VERSION = re.compile(r"(?i)(?:\bv|ver(?:sion)?|release|build|firmware|driver|chapter|section|§|oid|[=<>~^]=)[\s:.]*$")
 
 
+_DOTTED = re.compile(r"(0|[1-9]\d{0,2})" + r"\.(0|[1-9]\d{0,2})" * 3, re.ASCII)
+_PARTLY_SPECIAL = frozenset(map(str, (0, 10, 100, 127, 169, 172, 192, 198, 203, *range(224, 256))))
+"""First numbers of addresses of which some are not routable: the rest needs no look at forty networks."""
+_VERSION_REACH = 48
+
+
 def ip_address(value: str, around: Around = NOWHERE) -> bool:
     """A routable address that is no public resolver's, and no version number with four parts."""
+    if (plain := _DOTTED.fullmatch(value)) is not None and plain.group(1) not in _PARTLY_SPECIAL:
+        parts = [int(part) for part in plain.groups()]
+        return (
+            max(parts) < 256
+            and max(parts) > 25
+            and value not in _RESOLVERS
+            and _VERSION.search(around.before[-_VERSION_REACH:]) is None
+        )
     try:
         address = ipaddress.ip_address(value)
     except ValueError:

@@ -164,7 +164,9 @@ def _base62(number: int, size: int) -> str:
 
 
 def checksum_holds(label: str, value: str) -> bool:
-    """Whether a token carries the checksum that its issuer documents: GitHub's and npm's CRC-32, in base 62."""
+    """Whether a token carries the checksum that its issuer documents: GitHub's, npm's, our own: CRC-32 in base 62."""
+    if label == "COLONNADE_API_KEY":
+        return _base62(zlib.crc32(value[:-6].encode()), 6) == value[-6:]
     if label.startswith(("GITHUB", "NPM")) and "_" in value:
         body = value.rsplit("_", 1)[1]
         return len(body) == 36 and _base62(zlib.crc32(body[:-6].encode()), 6) == body[-6:]
@@ -232,11 +234,17 @@ def _promises(name: str) -> bool:
     return _STRONG.search(name) is not None
 
 
+_SAMPLE = re.compile(r"(?i)://user(?:name)?:(?:pass(?:word|wd)?|secret|changeme)@")
+"""Beside a connection as manuals write it, other values of the same file are samples too."""
+
+
 def assigned_secret(value: str, around: Around = NOWHERE) -> bool:
     """A random value behind a name that promises one. `label` says when the name of a provider stands before it."""
     if len(value) < 10 or _made_up(value) or around.after.startswith(("...", "…", "***")):
         return False
     if _EXPRESSION.match(around.after) or _PATH.match(value) or _IDENTIFIER.fullmatch(value):
+        return False
+    if _SAMPLE.search(around.before):
         return False
     name = _name_before(around.before)
     if _no_secret(name):

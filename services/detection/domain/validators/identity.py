@@ -74,6 +74,7 @@ def us_ssn(value: str, around: Around = NOWHERE) -> bool:
 
 # The number that a label names -> stdnum's modules, of which one must hold it valid. None: only its form is known.
 _NUMBERS: dict[str, tuple[str, ...]] = {
+    "AR_CUIT": ("ar.cuit",),
     "AT_SVNR": ("at.vnr",),
     "AU_TFN": ("au.tfn",),
     "BE_NN": ("be.nn", "be.bis"),
@@ -86,6 +87,7 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
     "CN_RIC": ("cn.ric",),
     "CZ_RC": ("cz.rc",),
     "DE_STEUER_ID": ("de.idnr",),
+    "DE_STEUERNUMMER": ("de.stnr",),
     "DK_CPR": ("dk.cpr",),
     "EE_IK": ("ee.ik",),
     "ES_DNI": ("es.dni", "es.nie"),
@@ -172,6 +174,16 @@ def _medicare(value: str) -> bool:
     return value[0] in "23456" and total % 10 == int(value[8])
 
 
+def _german_pension(value: str) -> bool:
+    """Germany's Rentenversicherungsnummer: area, date of birth, initial, serial number, check digit (§ 147 SGB VI)."""
+    digits = f"{value[:8]}{ord(value[8].upper()) - 64:02d}{value[9:]}"
+    total = sum(
+        sum(map(int, str(int(digit) * weight)))
+        for digit, weight in zip(digits, (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1), strict=False)
+    )
+    return 1 <= int(value[2:4]) % 50 <= 31 and 1 <= int(value[4:6]) <= 12 and total % 10 == int(digits[-1])
+
+
 _VIN_VALUES = dict(zip("ABCDEFGHJKLMNPRSTUVWXYZ", "12345678123457923456789", strict=True))
 _VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
@@ -194,6 +206,7 @@ _OWN: dict[str, Callable[[str], bool]] = {
     "JP_MY_NUMBER": _my_number,
     "KR_RRN": _rrn,
     "AU_MEDICARE": _medicare,
+    "DE_RVNR": _german_pension,
     "VIN": _vin,
     "VIN_CHECKED": lambda value: _vin(value) and vin_checked(value),
 }
