@@ -11,6 +11,7 @@ from uuid import UUID
 import uuid_utils.compat as uuid_utils
 
 from services.inventory.application.assets import amend_asset, register_asset, retire_asset
+from services.inventory.application.cards import renew_card
 from services.inventory.application.imports import register_assets
 from services.inventory.domain.asset import WrongState, register
 from services.inventory.domain.claims import Found
@@ -191,6 +192,10 @@ class Intake:
             and (entry.asset_id in changed or (entry.mark is not None and entry.mark.fingerprint != entry.fingerprint))
             for entry in admitted
         )
+        for entry in admitted:
+            # A card that is no longer there is taken back; an entry that never had one says nothing of it.
+            if entry.asset_id is not None and (entry.found.card or entry.mark is not None):
+                await renew_card(tx, entry.asset_id, entry.found.card or {}, entry.found.locator, at)
         linked = {entry.sighting_id: (entry.asset_id, entry.found) for entry in admitted if entry.asset_id is not None}
         await relink(tx, self.run.source, linked, at)
 
