@@ -10,12 +10,20 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.inventory.domain.gate import ControlFact, Facts, IncidentFact, ceilings_of
+from services.inventory.domain.gate import ControlFact, DeniedDigest, Facts, IncidentFact, ceilings_of
 from services.inventory.domain.graph import Direction
 from services.inventory.store import combinations
 from services.inventory.store.assets import Known
 from services.inventory.store.graph import neighbourhood
-from services.inventory.store.schema import acceptance_table, appetite_table, control_table, incident_table
+from services.inventory.store.schema import (
+    acceptance_table,
+    among,
+    appetite_table,
+    artifact_digest_table,
+    asset_digest_table,
+    control_table,
+    incident_table,
+)
 from shared.auth import Caller
 from shared.contracts.governance import AcceptanceSnapshot, AppetiteChanged, ControlDeploymentSnapshot
 from shared.contracts.incidents import IncidentSnapshot
@@ -23,6 +31,7 @@ from shared.database import Tx
 
 _UPSTREAM_DEPTH = 50
 _COMBINATIONS_SHOWN = 50
+_DENIED_SHOWN = 50
 _EVERYTHING = Caller("inventory", "service")
 
 
@@ -129,8 +138,24 @@ async def facts(tx: Tx, known: Known, at: datetime) -> Facts:
         missing_upstreams=sorted(named - set(upstream.nodes) - upstream.unread),
         upstreams_unread=bool(upstream.unread) or not set(upstream.nodes) <= set(upstream.neighbours),
         incidents=await _incidents(tx, [asset.asset_id, *above]),
+        denied_digests=await _denied(tx, [asset.asset_id, *above], at),
         combinations=findings,
     )
+
+
+async def _denied(tx: Tx, asset_ids: Sequence[UUID], at: datetime) -> list[DeniedDigest]:
+    held, entry = asset_digest_table.c, artifact_digest_table.c
+    same = sa.and_(entry.algorithm == held.algorithm, entry.digest == held.digest)
+    in_force = sa.or_(entry.expires_at.is_(None), entry.expires_at > at)
+    stmt = (
+        sa.select(held.asset_id, held.algorithm, held.digest, entry.reason)
+        .distinct()
+        .select_from(asset_digest_table.join(artifact_digest_table, same))
+        .where(among(held.asset_id, asset_ids), entry.verdict == "denied", in_force)
+        .order_by(held.asset_id, held.digest)
+        .limit(_DENIED_SHOWN)
+    )
+    return [DeniedDigest(*row) for row in await tx.execute(stmt)]
 
 
 async def _accepted(tx: Tx, asset_id: UUID, at: datetime) -> bool:

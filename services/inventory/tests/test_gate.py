@@ -237,7 +237,7 @@ async def _codes(inventory: Harness, asset: UUID, **body: Any) -> list[str]:
 async def test_an_asset_that_is_known_to_be_good_is_allowed(inventory: Harness) -> None:
     answer = await _check(inventory, await _deployable(inventory))
     assert (answer["decision"], answer["reasons"]) == ("allow", [])
-    assert set(answer["passed"]) == {check.value for check in Check} - {"digests"}
+    assert set(answer["passed"]) == {check.value for check in Check}
 
 
 async def test_what_is_not_known_needs_a_person(inventory: Harness) -> None:
@@ -358,6 +358,20 @@ async def test_a_check_that_makes_no_sense_is_refused_by_its_field(
     asset = UUID((await created(inventory.client()))["asset_id"])
     response = await inventory.client().post(f"/v1/assets/{asset}/deployment-check", json=body)
     assert (response.status_code, field in response.text) == (422, True)
+
+
+async def test_a_denied_digest_here_or_upstream_stops_a_deployment(inventory: Harness) -> None:
+    bad = "ab" * 32
+    weights = [{"path": "model.safetensors", "algorithm": "sha256", "digest": bad}]
+    model = (await created(inventory.client(), name="weights", integrity=weights))["asset_id"]
+    asset = await _deployable(inventory, upstream_assets=[model])
+    assert "digest_denied" not in await _codes(inventory, asset)
+    entry = {"algorithm": "sha256", "digest": bad, "verdict": "denied", "reason": "carries a backdoor"}
+    assert (await inventory.client().post("/v1/artifact-digests", json=entry)).status_code == 201
+    answer = await _check(inventory, asset)
+    denied = next(reason for reason in answer["reasons"] if reason["code"] == "digest_denied")
+    assert answer["decision"] == "deny"
+    assert (denied["asset_id"], "carries a backdoor" in denied["detail"]) == (model, True)
 
 
 async def test_what_one_may_not_see_is_not_checked(inventory: Harness) -> None:
