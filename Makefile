@@ -1,6 +1,6 @@
 # Everything needs only Python 3.11 or newer and make; the first target that runs sets the rest up.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test contract lint format bench bench-detection train soak migrate new-migration docs lock clean setup setup-dev
+.PHONY: help run demo test test-servers contract lint format bench bench-detection train soak migrate new-migration docs lock clean setup setup-dev
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,14 @@ demo: setup  ## Play the loop on the running platform, or on one started for it
 
 test: setup-dev  ## Run all tests
 	@$(BIN)/python -m pytest -q
+
+.venv-servers/.ready: requirements-servers.lock | $(UV)
+	@$(UV) venv --quiet --clear .venv-servers
+	@$(UV) pip sync --quiet --python .venv-servers/bin/python --require-hashes requirements-servers.lock
+	@touch $@
+
+test-servers: setup-dev .venv-servers/.ready  ## Connectors against real Chroma and MLflow servers (a gigabyte of packages)
+	@$(BIN)/python -m pytest -q -m servers services/inventory/tests/test_real_servers.py
 
 contract: setup-dev  ## Schemathesis against the running API, at length; EXAMPLES=20
 	@EXAMPLES=$${EXAMPLES:-20} PHASES=examples,coverage,fuzzing $(BIN)/python -m pytest -q tests/test_api_contract.py
