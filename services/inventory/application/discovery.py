@@ -13,6 +13,7 @@ import uuid_utils.compat as uuid_utils
 from services.inventory.application.assets import amend_asset, register_asset, retire_asset
 from services.inventory.application.cards import renew_card
 from services.inventory.application.imports import register_assets
+from services.inventory.connectors.harvest import PROBLEMS_LIMIT
 from services.inventory.domain.asset import WrongState, register
 from services.inventory.domain.claims import Found
 from services.inventory.domain.discovery import AlreadyItself, Counts, Problem, RunStatus, Source, status_of
@@ -31,7 +32,7 @@ from services.inventory.store import graph as graph_store
 from services.inventory.store.discovery import KeptLink, Mark, Run, Sighting
 from shared import audit, tasks
 from shared.auth import Caller
-from shared.contracts.inventory import Lifecycle
+from shared.contracts.inventory import AssetType, Lifecycle
 from shared.database import Database, Tx
 from shared.errors import DomainError
 
@@ -107,15 +108,24 @@ class Intake:
         async with self._db.begin() as tx:
             await store.lock_intake(tx)
             counts = replace(self.run.counts)
-            absent = [row for row in await store.locators_in(tx, self.run.source, scope) if row.locator not in locators]
+            # What another run has seen since this reading began is not missing because this one was earlier.
+            began = at - timedelta(seconds=seconds)
+            absent = [
+                row
+                for row in await store.locators_in(tx, self.run.source, scope)
+                if row.locator not in locators and row.changed_at < began
+            ]
             missing = [row for row in absent if row.missing_since is None]
             gone = [row for row in absent if is_gone(row.missing_since or at, at, self._grace)]
             counts.missing += len(missing)
             counts.gone += len(gone)
             await store.set_missing(tx, [row.sighting_id for row in missing], at)
-            await store.set_gone(tx, [row.sighting_id for row in gone], at)
-            ended = await store.drop_links(tx, [row.sighting_id for row in gone])
-            await _change_edges(tx, ended, set(), at)
+            if gone:
+                over = [row.sighting_id for row in gone]
+                await store.set_gone(tx, over, at)
+                ended = await store.drop_links(tx, over)
+                elsewhere, begun = await store.resolve_links(tx, await store.names_of(tx, over))
+                await _change_edges(tx, ended | elsewhere, begun, at)
             await store.put_scope(
                 tx, self.run.source, scope, self.run.run_id, entries=len(locators), seconds=seconds, reason="", at=at
             )
@@ -210,10 +220,21 @@ class Intake:
         followers: list[tuple[_Seen, _Seen, str]] = []
         for entry in entries:
             names = _names(entry.found)
-            if (name := next((name for name in names if name in known), None)) is not None:
-                entry.asset_id, entry.matched_by = known[name][0], f"shares {name} with {known[name][1]}"
+            bearers = ((name, known[name]) for name in names if name in known)
+            if (match := next((one for one in bearers if _alike(entry.found, one[1].asset_type)), None)) is not None:
+                name, bearer = match
+                entry.asset_id, entry.matched_by = bearer.asset_id, f"shares {name} with {bearer.sighting}"
                 counts.merged += 1
-            elif (name := next((name for name in names if name in first), None)) is not None:
+            elif (
+                name := next(
+                    (
+                        name
+                        for name in names
+                        if name in first and _alike(entry.found, first[name].found.value("asset_type"))
+                    ),
+                    "",
+                )
+            ) != "":
                 followers.append((entry, first[name], name))
             else:
                 fresh.append(entry)
@@ -227,11 +248,11 @@ class Intake:
                 assets.append(register(uuid_utils.uuid7(), values, by=self.run.requested_by, at=at))
                 registering.append(entry)
             except DomainError as refusal:
-                problems.append(Problem(entry.found.locator[:300], refusal.detail))
+                _add(problems, entry.found.locator, refusal.detail)
         results = await register_assets(tx, self._caller, assets, at) if assets else []
         for entry, result in zip(registering, results, strict=True):
             if isinstance(result, DomainError):
-                problems.append(Problem(entry.found.locator[:300], result.detail))
+                _add(problems, entry.found.locator, result.detail)
                 continue
             entry.asset_id, entry.created = result
             entry.matched_by = "new" if entry.created else "has the same registration key"
@@ -242,6 +263,8 @@ class Intake:
                 entry.asset_id = leader.asset_id
                 entry.matched_by = f"shares {name} with {self.run.source} {leader.found.locator}"
                 counts.merged += 1
+            else:
+                _add(problems, entry.found.locator, f"is the same as {leader.found.locator}, which was refused")
 
     async def _settle(
         self, tx: Tx, asset_ids: Iterable[UUID | None], problems: list[Problem], at: datetime
@@ -253,7 +276,9 @@ class Intake:
         known = {item.asset.asset_id: item.asset for item in await assets_store.get_many(tx, self._caller, ids)}
         said = await store.sightings_of(tx, ids)
         changed: set[UUID] = set()
-        for asset_id, sightings in said.items():
+        refused: set[UUID] = set()
+        # In the order of ids, as everybody who locks several assets does.
+        for asset_id, sightings in sorted(said.items()):
             changes = settled(known[asset_id], _testimonies(sightings)) if asset_id in known else {}
             if not changes:
                 continue
@@ -261,11 +286,28 @@ class Intake:
                 async with tx.begin_nested():
                     await amend_asset(tx, self._caller, asset_id, None, changes, at)
             except DomainError as refusal:
-                problems.append(Problem(str(asset_id), refusal.detail))
+                _add(problems, str(asset_id), refusal.detail)
+                refused.add(asset_id)
             else:
                 if changes.keys() - {"sources"}:
                     changed.add(asset_id)
+        await store.look_again(tx, refused)
         return changed
+
+
+def _add(problems: list[Problem], where: str, words: str) -> None:
+    problem = Problem(where[:300], words)
+    if len(problems) < PROBLEMS_LIMIT and problem not in problems:
+        problems.append(problem)
+
+
+_MODELS = frozenset({AssetType.FOUNDATION_MODEL, AssetType.FINE_TUNED_MODEL, AssetType.EMBEDDING_MODEL})
+
+
+def _alike(found: Found, asset_type: AssetType) -> bool:
+    """Whether an entry may be an asset of that type; what kind of model one is, sources say differently."""
+    own = found.value("asset_type")
+    return own is asset_type or {own, asset_type} <= _MODELS
 
 
 def _names(found: Found) -> list[str]:
@@ -297,10 +339,12 @@ async def relink(tx: Tx, source: Source, entries: Mapping[UUID, tuple[UUID, Foun
     Args:
         entries: sighting id -> (its asset, what it says).
     """
+    names = await store.names_of(tx, entries)
     await store.put_names(tx, {sighting_id: _names(found) for sighting_id, (_, found) in entries.items()})
+    names.update(name for _, found in entries.values() for name in _names(found))
     before = await store.drop_links(tx, entries)
     targets = {link.target for _, found in entries.values() for link in found.links}
-    known = {name: asset_id for name, (asset_id, _) in (await store.assets_by_name(tx, targets)).items()}
+    known = {name: bearer.asset_id for name, bearer in (await store.assets_by_name(tx, targets)).items()}
     kept = [
         # An entry may be merged with what it links to; an asset has no edge to itself.
         KeptLink(sighting_id, source, asset_id, other if (other := known.get(link.target)) != asset_id else None, link)
@@ -309,10 +353,8 @@ async def relink(tx: Tx, source: Source, entries: Mapping[UUID, tuple[UUID, Foun
     ]
     await store.add_links(tx, kept)
     after = {edge for one in kept if (edge := one.edge) is not None}
-    after |= await store.resolve_links(
-        tx, {name: asset_id for asset_id, found in entries.values() for name in _names(found)}
-    )
-    await _change_edges(tx, before, after, at)
+    ended, begun = await store.resolve_links(tx, names)
+    await _change_edges(tx, (before | ended) - after, after | begun, at)
 
 
 # -- merging and parting ----------------------------------------------------------------------------------------------
@@ -359,8 +401,6 @@ async def assign_sighting(
         why = f"merged from {before} by {caller.subject}: {reason}"
     await store.assign(tx, sighting_id, target, why)
     await relink(tx, sighting.source, {sighting_id: (target, sighting.found)}, at)
-    ended, begun = await store.redirect_links(tx, _names(sighting.found), target)
-    await _change_edges(tx, ended, begun, at)
     left = await store.sightings_of(tx, [before, target])
     for each in (before, target):
         current = (await assets_store.get(tx, caller, each)).asset

@@ -19,6 +19,8 @@ from services.inventory.domain.discovery import Problem
 from services.inventory.domain.secrets import without_secrets
 
 BATCH = 200
+NAME_LIMIT_BYTES = 2_000
+"""Longest name that an index takes; nothing that a platform calls something is longer."""
 PROBLEMS_LIMIT = 1_000
 """Most problems that one run tells one by one; the rest are counted."""
 
@@ -67,6 +69,10 @@ class Scope:
             self.fail(found.locator, "an entry has no name")
             return
         found = found.without_secrets()
+        names = (found.locator, *found.identities, *(link.target for link in found.links))
+        if any(len(name.encode()) > NAME_LIMIT_BYTES for name in names):
+            self.fail(found.locator[:200], f"an entry's locator, identity or link is over {NAME_LIMIT_BYTES} bytes")
+            return
         if found.locator in self.locators:
             return
         self.harvest.admit()
@@ -117,6 +123,7 @@ class Harvest:
         self._limit = entries_limit
         self._read = frozenset(read)
         self._one_at_a_time = asyncio.Lock()
+        self._hindrance: BaseException | None = None
 
     def is_read(self, scope: str) -> bool:
         """Whether an earlier try of this run has read the scope; then it need not be read again."""
@@ -147,10 +154,18 @@ class Harvest:
         try:
             yield scope
             await scope.flush()
+        except asyncio.CancelledError:
+            # The run ran out of time: what was found counts, what was not read stays as it is known.
+            await scope.flush()
+            async with self._one_at_a_time:
+                await self._sink.stale(name, "it was cut short", time.monotonic() - began)
+            raise
         except EntriesLimitReached:
             await scope.flush()
             scope.fail(where or name, f"stopped at {self._limit} entries")
         except failures as error:
+            if error is self._hindrance:
+                raise
             await scope.flush()
             scope.fail(where or name, error)
         finally:
@@ -172,7 +187,12 @@ class Harvest:
 
     async def deliver(self, scope: str, found: Sequence[Found]) -> None:
         async with self._one_at_a_time:
-            await self._sink.take(scope, found)
+            try:
+                await self._sink.take(scope, found)
+            except Exception as error:
+                # Whatever class it has, it is not the platform that failed.
+                self._hindrance = error
+                raise
 
 
 class InMemory:

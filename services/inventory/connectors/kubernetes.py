@@ -20,6 +20,7 @@ from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain import identity, secrets
+from services.inventory.domain.asset import SourceKind
 from services.inventory.domain.claims import Found, Link, Observation, ObservationKind, Severity, found
 from services.inventory.domain.discovery import Source
 from services.inventory.settings import InventorySettings
@@ -94,6 +95,16 @@ class Exposure:
     services: list[Mapping[str, Any]] = field(default_factory=list)
     hosts: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     known: bool = True
+    taken: set[str] = field(default_factory=set)
+
+    def identity_of(self, url: str | None, by: str) -> str | None:
+        """The identity that a host gives to the first workload behind it. Names within a cluster are other things in
+        another cluster, so they give none."""
+        made = identity.endpoint(url) if url and by.startswith("ingress ") else None
+        if made is None or made in self.taken:
+            return None
+        self.taken.add(made)
+        return made
 
     def add_ingress(self, ingress: Mapping[str, Any]) -> None:
         """An Ingress: hosts and paths that lead to services."""
@@ -108,10 +119,10 @@ class Exposure:
                     url = f"{scheme}://{host}{str(path.get('path') or '').rstrip('/*')}"
                     self.hosts.setdefault((namespace, service), (url, f"ingress {_name(ingress)[1]}"))
 
-    def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[NetworkExposure | None, str | None, str]:
-        """How pods with these labels are reached: exposure, address, and what says so; None where it is not known."""
-        found_exposure: tuple[NetworkExposure | None, str | None, str] = (
-            NetworkExposure.INTERNAL if self.known else None,
+    def of(self, namespace: str, labels: Mapping[str, str]) -> tuple[NetworkExposure, str | None, str]:
+        """How pods with these labels are reached: exposure, address, and what says so."""
+        found_exposure: tuple[NetworkExposure, str | None, str] = (
+            NetworkExposure.INTERNAL,
             None,
             "no service selects it",
         )
@@ -133,7 +144,7 @@ class Exposure:
             if kind == "NodePort":
                 found_exposure = (NetworkExposure.VPC, url, f"service {name} NodePort")
             elif found_exposure[1] is None:
-                found_exposure = (NetworkExposure.INTERNAL if self.known else None, url, f"service {name}")
+                found_exposure = (NetworkExposure.INTERNAL, url, f"service {name}")
         return found_exposure
 
 
@@ -167,12 +178,11 @@ def workload(entry: Mapping[str, Any], kind: str, cluster: str, exposure: Exposu
             deployment_env=_environment(namespace, labels),
             description=f"{kind} {namespace}/{name} runs {image.partition('@')[0]}",
         )
-        if level is not None:
-            shown = shown.with_claims(shown.claims[0].kind, f"{at} {by}", network_exposure=level)
+        shown = shown.with_claims(SourceKind.INFERRED, f"{at} {by}", network_exposure=level)
         shown = _with_owner(shown, entry, at)
         observations, credentials = _observed(container, template, where, shown)
-        served = [_model_found(model, at_model) for model, at_model in models]
-        address = identity.endpoint(url) if url else None
+        served = [_model_found(model, at, name) for model, _ in models]
+        address = exposure.identity_of(url, by)
         made += [
             *served,
             *credentials,
@@ -223,7 +233,16 @@ def models_of(container: Mapping[str, Any], product: str) -> list[tuple[str, str
     return list(named.items())
 
 
-def _model_found(model: str, where: str) -> Found:
+def _model_found(model: str, at: str, workload_name: str) -> Found:
+    if model.startswith(("/", "./", "pvc://")):
+        # A path means another model in each workload that has it.
+        return found(
+            f"{at}#{model}",
+            name=f"{model} of {workload_name}",
+            asset_type=AssetType.FOUNDATION_MODEL,
+            is_self_hosted=True,
+            deployment_env=DeploymentEnvironment.PRODUCTION,
+        )
     if _HUB.fullmatch(model):
         key = identity.huggingface(model)
         provider = "huggingface"
@@ -262,7 +281,7 @@ def custom_resource(entry: Mapping[str, Any], kind: str, cluster: str) -> list[F
         deployment_env=_environment(namespace, _at(entry, "metadata", "labels") or {}),
         description=f"{kind} {namespace}/{name}",
     )
-    served = [_model_found(model, where) for model, where in models]
+    served = [_model_found(model, at, name) for model, _ in models]
     address = identity.endpoint(url) if isinstance(url, str) else None
     shown = replace(
         _with_owner(shown, entry, at),
@@ -433,9 +452,14 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
 
     async def listed(resource: Any) -> AsyncIterator[Mapping[str, Any]]:
         try:
+            shown: set[tuple[str, str]] = set()
             for space in spaces:
                 async for one in client.list(resource, namespace=space, chunk_size=PAGE_SIZE):
-                    yield one.to_dict()
+                    entry = one.to_dict()
+                    if _name(entry) in shown:
+                        raise ValueError("its listing repeats itself, so it has no end")
+                    shown.add(_name(entry))
+                    yield entry
         except httpx2.HTTPStatusError as error:
             raise Refused(error.response.status_code, error.response.text) from error
 
@@ -465,6 +489,10 @@ async def discover(options: Options, settings: InventorySettings, harvest: Harve
             if harvest.is_read(name):
                 continue
             async with harvest.scope(name, failures=failures, where=f"{options.cluster} {kind}") as scope:
+                if not exposure.known and kind not in _CUSTOM_MODELS:
+                    # Taken in without, each workload would look as if nothing led to it any longer.
+                    scope.fail(f"{options.cluster} {kind}", "through what it is reached could not be read")
+                    continue
                 try:
                     async for entry in listed(resource):
                         for one in _mapped(mapped, entry, kind, scope.fail):

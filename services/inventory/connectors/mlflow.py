@@ -68,6 +68,7 @@ def registered_model(
         description=text(model, "description") or "",
         model_provider="mlflow",
         model_name=name,
+        api_endpoint=at,
         is_self_hosted=True,
         deployment_env=_environment(model, version),
     )
@@ -179,7 +180,7 @@ def _metrics(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """The registered models of each server."""
     for target in targets_of(options, settings):
-        name = f"{target.shown} registered models"
+        name = f"{target.scope} registered models"
         if harvest.is_read(name):
             continue
         async with (
@@ -202,9 +203,9 @@ async def _search(
     if where:
         params["filter"] = where
     answer = await api.get(f"/api/2.0/mlflow/{what}/search", params)
-    if not isinstance(answer, dict):
-        raise PlatformError("its answer is no object")
-    # An empty list is left out of the answer, so only an answer without anything known is nonsense.
+    # An empty list is left out of the answer, which may then hold nothing else that we do not know.
+    if not isinstance(answer, dict) or (key not in answer and not answer.keys() <= {"next_page_token"}):
+        raise PlatformError(f"its answer has no {key}")
     return listed(answer, key) if key in answer else [], text(answer, "next_page_token")
 
 
@@ -224,9 +225,14 @@ async def _read_model(api: Api, model: Mapping[str, Any], options: Options, scop
         if options.read_runs and version and text(version, "run_id"):
             answer = await api.get("/api/2.0/mlflow/runs/get", {"run_id": version["run_id"]})
             run = answer.get("run") if isinstance(answer, dict) else None
-    except PlatformError as error:
+    except (PlatformError, KeyError, TypeError, AttributeError, ValueError) as error:
         scope.fail(f"versions of {name}", error)
-    for one in registered_model(model, versions, run if isinstance(run, dict) else None, api.target.shown):
+    try:
+        made = registered_model(model, versions, run if isinstance(run, dict) else None, api.target.shown)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        scope.fail(f"model {name}", f"makes no sense: {error!r}")
+        return
+    for one in made:
         await scope.add(one)
 
 

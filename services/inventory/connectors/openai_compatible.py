@@ -46,7 +46,7 @@ def served_model(
     """
     name = str(entry["id"])
     at = f"{base}/models#{name}"
-    behind = _model_behind(entry, name, server)
+    behind = _model_behind(entry, name, server, at)
     answered = found(
         at,
         name=f"{name} at {base.partition('://')[2]}",
@@ -77,8 +77,16 @@ def served_model(
     return behind, answered
 
 
-def _model_behind(entry: Mapping[str, Any], name: str, server: str) -> Found:
+def _model_behind(entry: Mapping[str, Any], name: str, server: str, at: str) -> Found:
     root = text(entry, "root", "parent") or name
+    if root.startswith(("/", "./", "pvc://")):
+        # A path means another model on each server that has it.
+        return found(
+            f"{at}/weights",
+            name=f"{root} at {at}",
+            asset_type=AssetType.FOUNDATION_MODEL,
+            deployment_env=DeploymentEnvironment.PRODUCTION,
+        )
     if _REPOSITORY.fullmatch(root) and server != "litellm":
         key = identity.huggingface(root)
         made = found(
@@ -116,7 +124,7 @@ def server_of(entries: list[dict[str, Any]]) -> str:
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """The models of each server."""
     for target in targets_of(options, settings):
-        scope_name = f"{target.shown}/models"
+        scope_name = f"{target.scope}/models"
         if harvest.is_read(scope_name):
             continue
         async with (
@@ -152,12 +160,12 @@ async def _server(api: Api, entries: list[dict[str, Any]]) -> str:
         return known
     # LiteLLM says which provider's model each of its names stands for.
     behind = {
-        one.get("model_name"): one.get("litellm_params", {}).get("model")
+        one["model_name"]: one["litellm_params"].get("model")
         for one in answer["data"]
-        if isinstance(one, dict) and isinstance(one.get("litellm_params"), dict)
+        if isinstance(one, dict) and text(one, "model_name") and isinstance(one.get("litellm_params"), dict)
     }
     for entry in entries:
-        if isinstance(meant := behind.get(entry.get("id")), str):
+        if isinstance(meant := behind.get(str(entry.get("id"))), str):
             entry["root"] = meant
     return "litellm"
 

@@ -37,6 +37,10 @@ CHROMA_PAGE = 100
 _SCHEMES = ("http", "https", "postgresql", "postgres")
 
 
+# The last four are what an answer of another form than the product's own makes of the reading of it.
+_FAILURES = (PlatformError, KeyError, TypeError, AttributeError, ValueError)
+
+
 class Options(Targets):
     """Which stores to ask; an address is the server's root, or postgresql://host/database for pgvector."""
 
@@ -47,7 +51,7 @@ class Collection:
 
     Attributes:
         path: where it is below the store's address.
-        described: its dimensions, distance and size, for people.
+        described: its dimensions and distance, for people; no counts, which differ at every look.
         model: provider and name of the model that makes its vectors, where the store says so.
     """
 
@@ -128,7 +132,7 @@ async def _qdrant(api: Api) -> AsyncIterator[Collection]:
         # One vector a point is {size, distance}; several are that by name.
         kinds = [vectors] if "size" in vectors else [one for one in vectors.values() if isinstance(one, dict)]
         sizes = ", ".join(f"{one.get('size')} dimensions, {one.get('distance')}" for one in kinds)
-        yield Collection(name, path, f"{sizes or 'no vectors'}; {result.get('points_count') or 0} points")
+        yield Collection(name, path, sizes or "no vectors")
 
 
 async def _weaviate(api: Api) -> AsyncIterator[Collection]:
@@ -155,8 +159,13 @@ async def _chroma(api: Api) -> AsyncIterator[Collection]:
             f"/api/v2/tenants/{quote(tenant, safe='')}/databases/{quote(str(database['name']), safe='')}/collections"
         )
         start = 0
+        shown: set[str] = set()
         while True:
             entries = listed(await api.get(below, {"limit": CHROMA_PAGE, "offset": start}))
+            before = len(shown)
+            shown.update(str(entry["id"]) for entry in entries)
+            if entries and len(shown) == before:
+                raise PlatformError("it shows the same page again, so its listing has no end")
             for entry in entries:
                 function = _at(entry, "configuration_json", "embedding_function") or {}
                 chosen: dict[str, Any] = function["config"] if isinstance(function.get("config"), dict) else {}
@@ -248,8 +257,7 @@ async def _version(product: str, api: Api) -> str | None:
 
 
 _COLUMNS = """
-    SELECT n.nspname AS schema, c.relname AS relation, a.attname AS attribute, a.atttypmod AS dimensions,
-        greatest(c.reltuples, 0)::bigint AS rows
+    SELECT n.nspname AS schema, c.relname AS relation, a.attname AS attribute, a.atttypmod AS dimensions
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -272,7 +280,7 @@ async def _read_pgvector(target: Target) -> tuple[str | None, list[Collection]]:
             command_timeout=TIMEOUT_SECONDS,
             server_settings={"application_name": "colonnade discovery"},
         )
-    except (OSError, asyncpg.PostgresError, ValueError, asyncio.TimeoutError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, asyncio.TimeoutError) as error:
         raise PlatformError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     try:
         async with connection.transaction(readonly=True):
@@ -280,7 +288,7 @@ async def _read_pgvector(target: Target) -> tuple[str | None, list[Collection]]:
             if version is None:
                 raise PlatformError("this database has no pgvector")
             rows = await connection.fetch(_COLUMNS)
-    except (OSError, asyncpg.PostgresError, asyncio.TimeoutError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError) as error:
         raise PlatformError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     finally:
         connection.terminate()
@@ -288,7 +296,7 @@ async def _read_pgvector(target: Target) -> tuple[str | None, list[Collection]]:
         Collection(
             f"{row['schema']}.{row['relation']}.{row['attribute']}",
             f"/{row['schema']}/{row['relation']}/{row['attribute']}",
-            f"{row['dimensions'] if row['dimensions'] > 0 else 'any'} dimensions; about {row['rows']} rows",
+            f"{row['dimensions'] if row['dimensions'] > 0 else 'any'} dimensions",
         )
         for row in rows
     ]
@@ -301,10 +309,10 @@ def check(options: Options, settings: InventorySettings) -> None:
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """The collections of each store."""
     for target in targets_of(options, settings):
-        name = f"{target.shown} collections"
+        name = f"{target.scope} collections"
         if harvest.is_read(name):
             continue
-        async with harvest.scope(name, failures=(PlatformError, KeyError), where=name) as scope:
+        async with harvest.scope(name, failures=_FAILURES, where=name) as scope:
             if target.url.startswith(("postgresql://", "postgres://")):
                 version, collections = await _read_pgvector(target)
                 await scope.add(store_found("pgvector", version, target.shown, open_to_all=False))

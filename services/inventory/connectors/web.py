@@ -52,6 +52,12 @@ class Target:
     shown: str
     headers: Mapping[str, str]
     ca_file: str | None = None
+    name: str = ""
+
+    @property
+    def scope(self) -> str:
+        """What its listings are known by: two credentials at one address may be shown different things."""
+        return f"{self.name}: {self.shown}" if self.name else self.shown
 
 
 def check_targets(options: Targets, settings: InventorySettings, schemes: Sequence[str] = ("http", "https")) -> None:
@@ -66,21 +72,32 @@ def check_targets(options: Targets, settings: InventorySettings, schemes: Sequen
     for position, url in enumerate(options.urls):
         if not settings.discovery_endpoint_urls:
             raise Invalid("this service does not take addresses, only targets", field=f"/options/urls/{position}")
-        if urlsplit(url).scheme not in schemes or not urlsplit(url).hostname:
+        try:
+            parts = urlsplit(url)
+            fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            fits = False
+        if not fits:
             raise Invalid(f"one of {', '.join(schemes)} with a host is needed", field=f"/options/urls/{position}")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            # A run's options are stored and shown.
+            raise Invalid(
+                "an address carries no credential and no query; configure a target", field=f"/options/urls/{position}"
+            )
 
 
 def targets_of(options: Targets, settings: InventorySettings) -> list[Target]:
     """The servers that a run asks."""
-    chosen = [settings.discovery_targets[name] for name in options.targets if name in settings.discovery_targets]
+    chosen = [(name, one) for name in options.targets if (one := settings.discovery_targets.get(name)) is not None]
     made = [
         Target(
             url=(url := one.url.get_secret_value()).rstrip("/"),
             shown=_shown(url),
             headers={name: value.get_secret_value() for name, value in one.headers.items()},
             ca_file=str(one.ca_file) if one.ca_file else None,
+            name=name,
         )
-        for one in chosen
+        for name, one in chosen
     ]
     return made + [Target(url.rstrip("/"), _shown(url), {}) for url in options.urls]
 
@@ -114,6 +131,8 @@ class Api:
                         await asyncio.sleep(_wait_seconds(answer, attempt))
                         continue
                     return await _read(answer)
+            except httpx.InvalidURL as error:
+                raise PlatformError(f"its address makes no sense: {error}") from error
             except httpx.HTTPError as error:
                 if attempt == TRIES or not isinstance(error, httpx.TransportError):
                     raise PlatformError(f"{type(error).__name__}: {error}".rstrip(": ")) from error

@@ -16,7 +16,8 @@ SCHEMES = frozenset(
         *("s3", "gs", "az", "abfs", "abfss", "wasb", "wasbs", "hdfs", "dbfs", "file"),  # storage of weights and data
         *("hf", "oci", "docker", "ollama", "models", "runs", "mlflow-artifacts", "azureml"),  # registries
         *("git", "git+https", "git+ssh", "ssh"),
-        *("arn", "pkg", "urn", "vault"),  # names of things: AWS resources, package URLs, references to secrets
+        # Names of things: AWS resources, package URLs, references to secrets, what runs in a cluster.
+        *("arn", "pkg", "urn", "vault", "k8s"),
         *("postgresql", "postgres", "redis", "rediss", "mongodb", "mongodb+srv"),  # vector databases
     )
 )

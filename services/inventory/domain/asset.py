@@ -171,13 +171,17 @@ class Asset:
     def stated(self, values: Mapping[str, Any], by: str) -> Mapping[str, Any]:
         """The values with `sources` saying that a person stated them: from then on no discovery overwrites them.
 
-        An asset that no discovery has touched has no sources, and needs none.
+        Of an asset that no discovery has touched only values need that which it would have without anybody's word.
         """
-        held = {one.attribute for one in self.sources if one.source}
-        if "sources" in values or not held:
+        if "sources" in values:
             return values
-        kept = tuple(one for one in self.sources if one.attribute not in values)
-        told = tuple(AttributeSource(name, SourceKind.DECLARED, f"person:{by}") for name in sorted(values))
+        discovered = any(one.source or one.kind is not SourceKind.DECLARED for one in self.sources)
+        # A value of one's own says by itself that a person gave it; one that is the default has to be noted.
+        noted = sorted(name for name, value in values.items() if discovered or (value == DECLARABLE[name] and value))
+        if not noted:
+            return values
+        kept = tuple(one for one in self.sources if one.attribute not in noted)
+        told = tuple(AttributeSource(name, SourceKind.DECLARED, f"person:{by}") for name in noted)
         return {**values, "sources": kept + told}
 
     def reviewed(self, outcome: ReviewOutcome, on: date, at: datetime) -> tuple[Asset, tuple[Change, ...]]:

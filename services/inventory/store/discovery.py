@@ -27,7 +27,7 @@ from services.inventory.store.schema import (
     sighting_table,
 )
 from shared.auth import Caller, visible
-from shared.contracts.inventory import Relation
+from shared.contracts.inventory import AssetType, Relation
 from shared.database import Tx
 
 _sighting = sighting_table.c
@@ -379,11 +379,17 @@ async def put_sightings(tx: Tx, source: Source, scope: str, rows: Sequence[Mappi
 
 
 async def locators_in(tx: Tx, source: Source, scope: str) -> list[Any]:
-    """(locator, sighting_id, asset_id, missing_since) of what the scope has shown and is not gone."""
-    stmt = sa.select(_sighting.locator, _sighting.sighting_id, _sighting.asset_id, _sighting.missing_since).where(
+    """(locator, sighting_id, changed_at, missing_since) of what the scope has shown and is not gone."""
+    stmt = sa.select(_sighting.locator, _sighting.sighting_id, _sighting.changed_at, _sighting.missing_since).where(
         _sighting.source == source, _sighting.scope == scope, _sighting.gone_at.is_(None)
     )
     return list(await tx.execute(stmt))
+
+
+async def look_again(tx: Tx, asset_ids: Collection[UUID]) -> None:
+    """Let what is said of these assets count as different at the next look, since it could not be taken over."""
+    if asset_ids:
+        await tx.execute(sighting_table.update().where(among(_sighting.asset_id, asset_ids)).values(fingerprint=b""))
 
 
 async def set_missing(tx: Tx, sighting_ids: Collection[UUID], at: datetime) -> None:
@@ -469,12 +475,21 @@ async def assign(tx: Tx, sighting_id: UUID, asset_id: UUID, matched_by: str) -> 
 # -- names and links --------------------------------------------------------------------------------------------------
 
 
-async def assets_by_name(tx: Tx, names: Collection[str]) -> dict[str, tuple[UUID, str]]:
-    """Name -> (living asset, "source locator" of the sighting that bears it), of those names that something bears."""
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """The living asset that bears a name, and in which sighting ("source locator")."""
+
+    asset_id: UUID
+    asset_type: AssetType
+    sighting: str
+
+
+async def assets_by_name(tx: Tx, names: Collection[str]) -> dict[str, Bearer]:
+    """Who bears each of the names that something bears."""
     if not names:
         return {}
     stmt = (
-        sa.select(name_table.c.name, _sighting.asset_id, _sighting.source, _sighting.locator)
+        sa.select(name_table.c.name, _sighting.asset_id, _sighting.source, _sighting.locator, asset_table.c.asset_type)
         .select_from(
             name_table.join(sighting_table, _sighting.sighting_id == name_table.c.sighting_id).join(
                 asset_table, asset_table.c.asset_id == _sighting.asset_id
@@ -484,7 +499,10 @@ async def assets_by_name(tx: Tx, names: Collection[str]) -> dict[str, tuple[UUID
         # Should a person have parted two that share a name, it means the older.
         .order_by(_sighting.first_seen.desc(), _sighting.sighting_id.desc())
     )
-    return {row.name: (row.asset_id, f"{row.source} {row.locator}") for row in await tx.execute(stmt)}
+    return {
+        row.name: Bearer(row.asset_id, AssetType(row.asset_type), f"{row.source} {row.locator}")
+        for row in await tx.execute(stmt)
+    }
 
 
 async def put_names(tx: Tx, names: Mapping[UUID, Collection[str]]) -> None:
@@ -542,22 +560,53 @@ async def add_links(tx: Tx, links: Sequence[KeptLink]) -> None:
         await tx.execute(insert(link_table).on_conflict_do_nothing(), rows)
 
 
-async def resolve_links(tx: Tx, names: Mapping[str, UUID]) -> set[Edge]:
-    """Let links that waited for one of these names end at the asset that has it now; the edges that this makes."""
+async def names_of(tx: Tx, sighting_ids: Collection[UUID]) -> set[str]:
+    """The names that these sightings bear."""
+    stmt = sa.select(name_table.c.name).where(among(name_table.c.sighting_id, sighting_ids))
+    return set(await tx.scalars(stmt))
+
+
+async def resolve_links(tx: Tx, names: Collection[str]) -> tuple[set[Edge], set[Edge]]:
+    """Let links to these names end at the asset that bears each now, at none where none does; the edges that this ends,
+    and those that it begins."""
     if not names:
-        return set()
-    wanted = sa.select(
-        sa.func.unnest(sa.literal(list(names), ARRAY(sa.Text))).label("name"),
-        sa.func.unnest(sa.literal(list(names.values()), ARRAY(sa.Uuid))).label("asset_id"),
-    ).subquery()
-    stmt = (
-        link_table.update()
-        .where(_link.target == wanted.c.name, _link.other_id.is_(None), _link.own_id != wanted.c.asset_id)
-        .values(other_id=wanted.c.asset_id)
+        return set(), set()
+    stmt = sa.select(link_table, _sighting.source.label("source")).select_from(
+        link_table.join(sighting_table, _sighting.sighting_id == _link.sighting_id)
     )
-    source = sa.select(_sighting.source).where(_sighting.sighting_id == _link.sighting_id).scalar_subquery()
-    returned = stmt.returning(_link.own_id, _link.other_id, _link.relation, _link.reverse, _link.at_locator, source)
-    return {_edge(row) for row in await tx.execute(returned)}
+    rows = list(await tx.execute(stmt.where(_link.target == _any_text(names))))
+    if not rows:
+        return set(), set()
+    bearers = await assets_by_name(tx, {row.target for row in rows})
+    ended, begun, changes = set(), set(), []
+    for row in rows:
+        bearer = bearers.get(row.target)
+        # An asset has no edge to itself.
+        now = bearer.asset_id if bearer is not None and bearer.asset_id != row.own_id else None
+        if now == row.other_id:
+            continue
+        ends = (row.relation, row.reverse, row.at_locator, row.source)
+        if row.other_id is not None:
+            ended.add(_edge((row.own_id, row.other_id, *ends)))
+        if now is not None:
+            begun.add(_edge((row.own_id, now, *ends)))
+        changes.append(
+            {"b_sighting": row.sighting_id, "b_relation": row.relation, "b_target": row.target, "b_now": now,
+             "b_reverse": row.reverse}
+        )  # fmt: skip
+    if changes:
+        await tx.execute(
+            link_table.update()
+            .where(
+                _link.sighting_id == sa.bindparam("b_sighting"),
+                _link.relation == sa.bindparam("b_relation"),
+                _link.target == sa.bindparam("b_target"),
+                _link.reverse == sa.bindparam("b_reverse"),
+            )
+            .values(other_id=sa.bindparam("b_now")),
+            changes,
+        )
+    return ended, begun
 
 
 async def still_stated(tx: Tx, edges: Collection[Edge]) -> set[Edge]:
@@ -576,26 +625,6 @@ async def still_stated(tx: Tx, edges: Collection[Edge]) -> set[Edge]:
 
 def _key(edge: Edge) -> tuple[UUID, UUID, Relation, str]:
     return edge.from_id, edge.to_id, edge.relation, edge.source
-
-
-async def redirect_links(tx: Tx, names: Collection[str], asset_id: UUID) -> tuple[set[Edge], set[Edge]]:
-    """Let links to these names end at another asset; the edges that end by it, and those that begin."""
-    stmt = sa.select(link_table, _sighting.source.label("source")).select_from(
-        link_table.join(sighting_table, _sighting.sighting_id == _link.sighting_id)
-    )
-    rows = list(await tx.execute(stmt.where(_link.target == _any_text(names), _link.own_id != asset_id)))
-    if not rows:
-        return set(), set()
-    ended = {_edge((*_ends(row), row.source)) for row in rows if row.other_id is not None}
-    await tx.execute(
-        link_table.update().where(_link.target == _any_text(names), _link.own_id != asset_id).values(other_id=asset_id)
-    )
-    begun = {_edge((row.own_id, asset_id, row.relation, row.reverse, row.at_locator, row.source)) for row in rows}
-    return ended - begun, begun - ended
-
-
-def _ends(row: Any) -> tuple[UUID, UUID, str, bool, str]:
-    return row.own_id, row.other_id, row.relation, row.reverse, row.at_locator
 
 
 def _edge(row: Any) -> Edge:

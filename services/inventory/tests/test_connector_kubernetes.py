@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
 
 from services.inventory.connectors import kubernetes
 from services.inventory.connectors.kubernetes import Exposure, models_of, product_of
+from services.inventory.domain.asset import key_of, register
 from services.inventory.domain.claims import Found, ObservationKind
+from services.inventory.domain.discovery import Source
+from services.inventory.domain.evidence import declared_of
+from services.inventory.tests.factories import NOW
 from services.inventory.tests.servers import Looked, look, serving, settings_for
 from shared.contracts.inventory import AssetType, DeploymentEnvironment, NetworkExposure, Relation
 
@@ -193,9 +198,41 @@ async def test_a_refused_listing_is_stale_and_the_others_are_read() -> None:
     assert "qdrant (prod-ai)" in looked.by_name()
 
 
-async def test_without_services_exposure_is_unknown_and_not_internal() -> None:
-    looked = await looked_at(cluster(ESTATE, refused=("Service",)))
-    assert looked.by_name()["ollama (prod-ai)"].value("network_exposure") is None
+@pytest.mark.parametrize("refused", ["Service", "Ingress"])
+async def test_where_it_is_not_known_what_leads_to_workloads_they_stay_as_they_are(refused: str) -> None:
+    looked = await looked_at(cluster(ESTATE, refused=(refused,)))
+    assert {name.rpartition(":")[2] for name in looked.stale_scopes} == {"Deployment", "StatefulSet", "DaemonSet"}
+    assert "ollama (prod-ai)" not in looked.by_name()
+    assert "sklearn (research)" in looked.by_name()
+
+
+async def test_names_within_a_cluster_are_no_identity_and_paths_are_no_model() -> None:
+    estate: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ESTATE}
+    estate["Deployment"] = [
+        deployment("a", "vllm/vllm-openai:v1", args=["--model", "/mnt/models"]),
+        deployment("b", "vllm/vllm-openai:v1", args=["--model", "/mnt/models"]),
+        deployment("c", "vllm/vllm-openai:v1"),
+        deployment("d", "vllm/vllm-openai:v1"),
+    ]
+    estate["Service"] = [service("a", "a")]
+    looked = await looked_at(cluster(estate))
+    assert not any(one.identities for one in looked.found)
+    keys = {key_of(register(uuid4(), declared_of(Source.KUBERNETES, one), by="x", at=NOW)) for one in looked.found}
+    assert len(keys) == len(looked.found) == 6
+
+
+async def test_a_listing_that_repeats_itself_ends() -> None:
+    async def again(request: web.Request) -> web.StreamResponse:
+        kind, version = LISTS.get(request.path, ("Deployment", "apps/v1"))
+        items = [{"kind": kind, "apiVersion": version, **deployment("a", "nginx")}]
+        body = {"kind": f"{kind}List", "apiVersion": version, "metadata": {"continue": "x"}, "items": items}
+        return web.json_response(body)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", again)
+    looked = await looked_at(app)
+    assert not looked.complete_scopes
+    assert any("no end" in problem.message for problem in looked.problems)
 
 
 async def test_a_cluster_without_a_kind_holds_none_of_it() -> None:

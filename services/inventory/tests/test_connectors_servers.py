@@ -30,7 +30,7 @@ async def test_a_vllm_server_shows_an_endpoint_and_the_model_behind_it() -> None
     assert (endpoint.value("asset_type"), endpoint.value("model_provider")) == (AssetType.API_ENDPOINT, "vllm")
     assert endpoint.links == (Link(Relation.SERVED_BY, "hf:acme/tiny-7b", f"{url}/v1/models#tiny", reverse=True),)
     assert [one.kind for one in endpoint.observations] == [ObservationKind.PLAIN_HTTP]
-    assert list(looked.complete_scopes) == [f"{url}/v1/models"]
+    assert list(looked.complete_scopes) == [f"gpu: {url}/v1/models"]
     assert TOKEN not in repr((looked.found, looked.problems))
 
 
@@ -134,8 +134,9 @@ def test_a_run_names_targets_and_addresses_only_where_that_is_allowed() -> None:
     assert refused.value.extra["errors"][0]["field"] == "/options/urls/0"
     with pytest.raises(Invalid):
         openai_compatible.CONNECTOR.check(openai_compatible.Options(), settings_for())
-    with pytest.raises(Invalid):
-        openai_compatible.CONNECTOR.check(openai_compatible.Options(urls=("file:///etc/passwd",)), settings_for())
+    for url in ("file:///etc/passwd", "http://[::1", "http://h:99999999", "http://u:secret@h/v1", "http://h/v1?key=x"):
+        with pytest.raises(Invalid):
+            openai_compatible.CONNECTOR.check(openai_compatible.Options(urls=(url,)), settings_for())
 
 
 # -- MLflow -----------------------------------------------------------------------------------------------------------
@@ -229,6 +230,19 @@ async def test_a_registry_that_breaks_off_is_partial() -> None:
     assert {str(one.value("name")) for one in looked.found} == {"MLflow: m", "MLflow: m2"}
     assert not looked.complete_scopes
     assert "versions of m" in looked.problems[0].where
+
+
+async def test_a_page_without_models_is_no_registry_and_nonsense_costs_only_itself() -> None:
+    search = "GET /api/2.0/mlflow/registered-models/search"
+    async with serving(answering(_mlflow(**{search: {"message": "please log in"}}))) as url:
+        looked = await look(mlflow.CONNECTOR, settings_for(), urls=[url])
+    assert not looked.complete_scopes
+    odd = {"registered_models": [{"name": "odd", "tags": 5}, {"name": "good"}]}
+    async with serving(answering(_mlflow(**{search: odd}))) as url:
+        looked = await look(mlflow.CONNECTOR, settings_for(), urls=[url])
+    assert "MLflow: good" in looked.by_name()
+    assert "makes no sense" in looked.problems[0].message
+    assert not looked.complete_scopes
 
 
 # -- vector stores ----------------------------------------------------------------------------------------------------

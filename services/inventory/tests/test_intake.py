@@ -3,6 +3,7 @@ linked, and nothing written where nothing is different."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -370,3 +371,73 @@ async def test_what_an_earlier_try_read_is_not_read_again_and_counted_once(inven
 async def test_every_value_of_an_attribute_survives_being_kept(inventory: Harness, kind: DataClassification) -> None:
     await looked(inventory, Source.AWS_BEDROCK, ("models", [model().declared("tag", data_classification=kind)]))
     assert (await assets(inventory))["support"]["data_classification"] == kind.value
+
+
+async def test_links_follow_a_name_to_another_asset_and_end_with_the_last_that_bears_it(inventory: Harness) -> None:
+    address = "url:web://llm.acme.example"
+    first = replace(model("v1", name="v1", model_name="v1"), identities=(address,))
+    second = replace(model("v2", name="v2", model_name="v2"), identities=(address,))
+    user = agent("a", Link(Relation.USES_MODEL, address, "a:1"))
+    await looked(inventory, Source.KUBERNETES, ("repo", [user]), ("c", [first]))
+    assert await edges(inventory) == {("agent a", "uses_model", "v1")}
+    moved = [replace(first, identities=()), model("v2", name="v2", model_name="v2")]
+    await looked(inventory, Source.KUBERNETES, ("c", moved))
+    assert not await edges(inventory), "nobody has that address any longer"
+    await looked(inventory, Source.KUBERNETES, ("c", [moved[0], second]))
+    assert await edges(inventory) == {("agent a", "uses_model", "v2")}
+    v2 = (await assets(inventory))["v2"]["asset_id"]
+    await inventory.client().post(f"/v1/assets/{v2}/retire", json={"reason": "switched off by hand"})
+    await looked(inventory, Source.KUBERNETES, ("c", [moved[0], second]))
+    living = (await inventory.client().get("/v1/assets?lifecycle=active")).json()["items"]
+    (anew,) = [item for item in living if item["name"] == "v2"]
+    async with inventory.runtime.db.read() as tx:
+        ends = (await tx.scalars(sa.text("SELECT upstream_id FROM dependency WHERE valid_to IS NULL"))).all()
+    assert [str(end) for end in ends] == [anew["asset_id"]]
+
+
+async def test_another_kind_of_thing_is_not_the_same_thing(inventory: Harness) -> None:
+    store_entry = replace(
+        found("q", name="qdrant", asset_type=AssetType.VECTOR_DATABASE), identities=("url:web://rag.acme.example",)
+    )
+    server = replace(
+        found("v", name="vllm", asset_type=AssetType.API_ENDPOINT), identities=("url:web://rag.acme.example",)
+    )
+    run = await looked(inventory, Source.KUBERNETES, ("c", [store_entry, server]))
+    assert run.counts == Counts(seen=2, new=2)
+
+
+async def test_a_name_that_no_index_takes_costs_only_its_entry(inventory: Harness) -> None:
+    run = await looked(inventory, Source.MLFLOW, ("m", [model("x" * 5_000), model("arn:1")]))
+    assert (run.status, run.counts) == (RunStatus.PARTIAL, Counts(seen=1, new=1))
+    assert "over 2000 bytes" in run.problems[0].message
+
+
+async def test_a_run_that_is_cut_short_is_stale_where_it_was(inventory: Harness) -> None:
+    await looked(inventory, Source.MLFLOW, ("m", [model("arn:1"), model("arn:2", name="b", model_name="b")]))
+    run = replace(await looked(inventory, Source.MLFLOW), run_id=uuid_utils.uuid7(), counts=Counts(), finished_at=None)
+    async with inventory.runtime.db.begin() as tx:
+        await store.add_run(tx, run)
+    intake = Intake(inventory.runtime.db, run, timedelta(0))
+    harvest = Harvest(intake)
+
+    async def slow() -> None:
+        async with harvest.scope("m") as scope:
+            await scope.add(model("arn:3", name="c", model_name="c"))
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(slow(), 0.3)
+    assert set(await assets(inventory)) == {"support", "b", "c"}
+    (stale,) = (await inventory.client().get("/v1/discovery/stale-scopes")).json()["items"]
+    assert (stale["scope"], stale["reason"]) == ("m", "it was cut short")
+
+
+async def test_a_default_that_a_person_states_is_their_word(inventory: Harness) -> None:
+    asset = await created(inventory.client(), name="Ours", model_name="support", asset_type="fine_tuned_model")
+    changed = await inventory.client(subject="anna").patch(
+        f"/v1/assets/{asset['asset_id']}", json={"network_exposure": "internal"}, headers={"If-Match": "*"}
+    )
+    assert changed.status_code == 200, changed.text
+    told = model(network_exposure=NetworkExposure.PUBLIC)
+    await looked(inventory, Source.AWS_BEDROCK, ("models", [told]))
+    assert (await assets(inventory))["Ours"]["network_exposure"] == "internal"

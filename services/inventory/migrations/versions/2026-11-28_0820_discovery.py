@@ -10,6 +10,17 @@ depends_on = None
 # Sightings were only which run saw what; they are kept anew by each source's next run, which finds every asset again by
 # its registration key.
 _STATEMENTS = (
+    "SET LOCAL statement_timeout = 0",
+    """
+    UPDATE asset SET sources = (
+        SELECT jsonb_agg(
+            CASE WHEN said ->> 'kind' = 'declared' THEN said ELSE said || jsonb_build_object('source', seen.source) END
+        )
+        FROM jsonb_array_elements(asset.sources) AS said
+    )
+    FROM (SELECT DISTINCT ON (asset_id) asset_id, source FROM discovery_sighting ORDER BY asset_id, source) AS seen
+    WHERE seen.asset_id = asset.asset_id AND asset.sources <> '[]'::jsonb
+    """,
     "DROP TABLE discovery_sighting",
     """
     CREATE TABLE discovery_scope (

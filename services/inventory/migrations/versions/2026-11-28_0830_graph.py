@@ -112,6 +112,7 @@ _PROJECTIONS = (
 
 def upgrade() -> None:
     """What this release needs."""
+    op.execute("SET LOCAL statement_timeout = 0")  # a million assets take longer than what serves may
     for statement in (*_DEPENDENCY, *_COMBINATIONS, *_PROJECTIONS):
         op.execute(statement)
 

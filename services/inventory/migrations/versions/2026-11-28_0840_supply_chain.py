@@ -234,6 +234,7 @@ _FUNCTIONS = (
 
 
 def upgrade() -> None:
+    op.execute("SET LOCAL statement_timeout = 0")  # a million assets take longer than what serves may
     for statement in (*_TABLES, *_FUNCTIONS):
         op.execute(statement)
     op.execute("""
