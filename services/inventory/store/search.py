@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.inventory.store.assets import Known, known
-from services.inventory.store.schema import UNREVIEWED, asset_table, risk_table, scope_includes
-from shared.auth import Caller
+from services.inventory.store.schema import LIVING, UNREVIEWED, asset_table, risk_table, scope_includes
+from shared.auth import Caller, visible
 from shared.contracts.inventory import (
     AssetType,
     DataClassification,
@@ -180,3 +180,25 @@ def position_of(item: Known, sort: Sort) -> tuple[Any, ...]:
     if sort is Sort.RISK:
         return (item.risk_score, item.asset.asset_id)
     return (item.asset.asset_id,)
+
+
+async def alike(tx: Tx, caller: Caller, name: str, key: bytes, limit: int = 10) -> list[dict[str, Any]]:
+    """Living assets that the caller may see and that have this registration key or a name like it, the likest first."""
+    likeness = sa.func.similarity(sa.func.lower(_asset.name), name.lower())
+    same = _asset.duplicate_key == key
+    stmt = (
+        sa.select(
+            _asset.asset_id,
+            _asset.name,
+            _asset.asset_type,
+            _asset.owner_team,
+            same.label("same_key"),
+            likeness.label("similarity"),
+        )
+        .where(LIVING, visible(caller, _asset.owner_team))
+        # The operator, and not the function, is what the index on names answers.
+        .where(sa.or_(same, sa.func.lower(_asset.name).op("%")(name.lower())))
+        .order_by(same.desc(), likeness.desc(), _asset.asset_id)
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in await tx.execute(stmt)]
