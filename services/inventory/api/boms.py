@@ -62,7 +62,13 @@ class BomReceipt(Out):
 
 @router.get(
     "/assets/{asset_id:uuid}/bom",
-    responses={**DOCUMENT, 409: {"description": "There is no key to sign with."}},
+    responses={
+        200: {
+            "description": "A CycloneDX document, or an SPDX 3 one where that was asked for.",
+            "content": {name: {"schema": {"type": "object"}} for name in (MEDIA_TYPE, spdx.MEDIA_TYPE)},
+        },
+        409: {"description": "There is no key to sign with."},
+    },
     response_class=Response,
 )
 @requires("inventory:read")
