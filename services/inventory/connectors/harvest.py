@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from services.inventory.domain.secrets import without_secrets
 BATCH = 200
 NAME_LIMIT_BYTES = 2_000
 """Longest name that an index takes; nothing that a platform calls something is longer."""
+LAST_WORDS_SECONDS = 3.0
 PROBLEMS_LIMIT = 1_000
 """Most problems that one run tells one by one; the rest are counted."""
 
@@ -155,10 +156,14 @@ class Harvest:
             yield scope
             await scope.flush()
         except asyncio.CancelledError:
-            # The run ran out of time: what was found counts, what was not read stays as it is known.
-            await scope.flush()
-            async with self._one_at_a_time:
-                await self._sink.stale(name, "it was cut short", time.monotonic() - began)
+            # The run ran out of time: what was found counts, what was not read stays as it is known. A sink that does
+            # not answer any longer is not waited for.
+            scope.closed = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await scope.flush()
+                    async with self._one_at_a_time:
+                        await self._sink.stale(name, "it was cut short", time.monotonic() - began)
             raise
         except EntriesLimitReached:
             await scope.flush()
