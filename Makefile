@@ -33,8 +33,8 @@ run: setup  ## Start the whole platform on this machine; Ctrl-C stops it and kee
 demo: setup  ## Play the loop on the running platform, or on one started for it
 	@exec $(BIN)/python -m deploy.local demo
 
-test: setup-dev  ## Run all tests
-	@$(BIN)/python -m pytest -q
+test: setup-dev  ## Run all tests, a file at a time on each core; WORKERS=
+	@$(BIN)/python -m pytest -q --dist loadfile -n $(or $(WORKERS),auto) --maxprocesses 4
 
 .venv-servers/.ready: requirements-servers.lock | $(UV)
 	@$(UV) venv --quiet --clear .venv-servers

@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import aiohttp
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -219,7 +220,9 @@ class Story:
                         f"merged {counts['merged']:>2}  {milliseconds:7.1f} ms"
                     )
                     for problem in run["problems"]:
-                        console.print(f"      [yellow]{problem['where']}: {problem['message']}[/yellow]")
+                        console.print(
+                            f"      [yellow]{escape(problem['where'])}: {escape(problem['message'])}[/yellow]"
+                        )
                     self.times[f"discovery in {source}"] = milliseconds
         await self._show_graph(estate)
 
@@ -237,7 +240,7 @@ class Story:
         evidence = await self._call("GET", f"/v1/assets/{model['asset_id']}/evidence")
         console.print(f"   {model['name']} is one asset, seen by {len(evidence['sightings'])} entries:")
         for sighting in evidence["sightings"]:
-            console.print(f"      {sighting['source']:<18} {sighting['matched_by'][:88]}")
+            console.print(f"      {sighting['source']:<18} {escape(sighting['matched_by'][:88])}")
         graph = await self._call("GET", f"/v1/assets/{model['asset_id']}/dependencies?direction=downstream&depth=4")
         tree = Tree(f"   what stands on {model['name']}")
         _grow(tree, graph.get("downstream", []))
@@ -249,7 +252,8 @@ class Story:
         if estate.secret in json.dumps(weak):
             raise DidNotClose("discovery shows the key that it found")
         for observation in [one for sighting in weak["items"] for one in sighting["observations"]]:
-            console.print(f"   {observation['severity']:<8} {observation['kind']:<18} {observation['detail'][:80]}")
+            told = escape(observation["detail"][:100])
+            console.print(f"   {observation['severity']:<8} {observation['kind']:<18} {told}")
 
     async def _deploy_controls(self) -> None:
         self._heading("Two controls go live on the agent; its residual risk falls")
@@ -443,7 +447,7 @@ class Story:
 
 def _grow(tree: Tree, entries: list[dict[str, Any]]) -> None:
     for entry in entries:
-        name = entry.get("name") or f"{entry['id']} (restricted or missing)"
+        name = escape(entry.get("name") or f"{entry['id']} (restricted or missing)")
         branch = tree.add(f"{name}  [dim]{entry.get('type', '')} {entry.get('owner_team', '')}[/dim]")
         _grow(branch, entry.get("downstream", []))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -47,8 +48,13 @@ class Stack:
 
 
 def free_block() -> int:
-    """A port with those above it free that a stack takes."""
-    for base in range(18_000, 60_000, 20):
+    """A port with those above it free that a stack takes; below those that the system gives to outgoing connections.
+
+    Looked for from anywhere: two that look at one moment would else find the same.
+    """
+    bases = list(range(18_000, 32_000, 20))
+    random.shuffle(bases)
+    for base in bases:
         with contextlib.ExitStack() as stack:
             try:
                 for port in range(base, base + PORTS):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import orjson
 import typer
-from rich.console import Console
+
+if TYPE_CHECKING:
+    import httpx
+    from rich.console import Console
 
 POLL_SECONDS = 0.5
 PROBLEMS_SHOWN = 20
@@ -20,7 +22,11 @@ Key = Annotated[
     typer.Option(envvar="COLONNADE_API_KEY", help="An organisation-wide key with inventory:write.", show_default=False),
 ]
 
-console = Console(highlight=False, stderr=True)
+
+def _console() -> Console:
+    from rich.console import Console  # a service that serves has no use for it, nor for the client below
+
+    return Console(highlight=False, stderr=True)
 
 
 def add_discovery(app: typer.Typer) -> None:
@@ -64,19 +70,23 @@ def add_discovery(app: typer.Typer) -> None:
 def _api(url: str, key: str) -> httpx.Client:
     if not key:
         raise typer.BadParameter("set COLONNADE_API_KEY or give --key")
+    import httpx
+
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30.0)
 
 
 def _asked(answer: httpx.Response) -> Any:
     if answer.is_success:
         return answer.json()
+    from rich.markup import escape
+
     try:
         problem = answer.json()
         told = "; ".join(f"{one['field']}: {one['message']}" for one in problem.get("errors") or [])
         words = told or problem.get("detail") or problem.get("title")
     except (ValueError, AttributeError):
         words = answer.text[:300]
-    console.print(f"[red]{answer.status_code}[/red] {words}")
+    _console().print(f"[red]{answer.status_code}[/red] {escape(str(words))}")
     sys.exit(2)
 
 
@@ -99,7 +109,10 @@ def _options(schema: dict[str, Any]) -> list[str]:
 
 
 def _followed(api: httpx.Client, run_id: str) -> Any:
+    from rich.markup import escape
+
     told: set[str] = set()
+    console = _console()
     with console.status("looking") as status:
         while True:
             run = _asked(api.get(f"/v1/discovery/runs/{run_id}"))
@@ -107,13 +120,15 @@ def _followed(api: httpx.Client, run_id: str) -> Any:
                 if scope["scope"] not in told:
                     told.add(scope["scope"])
                     state = (
-                        f"{scope['entries']} entries" if scope["complete"] else f"[yellow]{scope['reason']}[/yellow]"
+                        f"{scope['entries']} entries"
+                        if scope["complete"]
+                        else f"[yellow]{escape(scope['reason'])}[/yellow]"
                     )
-                    console.print(f"  {scope['scope']}: {state}, {scope['seconds']:.1f} s")
+                    console.print(f"  {escape(scope['scope'])}: {state}, {scope['seconds']:.1f} s")
             counts = run["counts"]
             status.update(f"looking: {counts['seen']} seen, {counts['new']} new, {counts['merged']} merged")
             if run["finished_at"] is not None:
                 for problem in run["problems"][:PROBLEMS_SHOWN]:
-                    console.print(f"  [yellow]{problem['where']}[/yellow]: {problem['message']}")
+                    console.print(f"  [yellow]{escape(problem['where'])}[/yellow]: {escape(problem['message'])}")
                 return run
             time.sleep(POLL_SECONDS)

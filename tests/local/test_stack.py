@@ -25,16 +25,9 @@ from deploy.local.ports import is_taken
 from deploy.local.postgres import Postgres
 from deploy.local.probe import http_status
 from deploy.local.process import is_alive
+from deploy.local.throwaway import free_block
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_base() -> int:
-    """A port from which ten in a row are free."""
-    for base in range(21_000 + os.getpid() % 700 * 10, 60_000, 10):
-        if not any(is_taken(port) for port in range(base, base + 10)):
-            return base
-    raise AssertionError("no ten free ports in a row")
 
 
 class Running:
@@ -97,7 +90,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def begin(
         home: Path = tmp_path / "home", port: int | None = None, preload: str = "colorsys", **environment: str
     ) -> Running:
-        started.append(Running(home, port or free_base(), preload, **environment))
+        started.append(Running(home, port or free_block(), preload, **environment))
         return started[-1]
 
     yield begin
@@ -112,7 +105,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One that several tests may disturb."""
-    running = Running(tmp_path_factory.mktemp("stack") / "home", free_base(), "colorsys")
+    running = Running(tmp_path_factory.mktemp("stack") / "home", free_block(), "colorsys")
     running.ready()
     yield running
     assert running.end()[0] == 0
@@ -166,7 +159,7 @@ def test_what_dies_is_started_again(stack: Running, name: str) -> None:
 
 
 def test_a_port_in_use_is_named_before_anything_starts(start: Start, tmp_path: Path) -> None:
-    base = free_base()
+    base = free_block()
     with closing(socket.create_server(("127.0.0.1", base + 2))):
         stack = start(port=base)
         code, out, err = stack.end_by_itself()

@@ -17,8 +17,8 @@ from services.inventory.domain.claims import ObservationKind, Severity
 from services.inventory.domain.discovery import Source
 from services.inventory.domain.evidence import SightingState, words_on
 from services.inventory.store import assets as assets_store
-from services.inventory.store import discovery as store
-from services.inventory.store.discovery import Sighting
+from services.inventory.store import sightings as store
+from services.inventory.store.sightings import Sighting
 from shared.auth import demand_organization, requires
 from shared.contracts.inventory import Relation
 from shared.database import Tx

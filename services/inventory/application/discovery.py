@@ -29,7 +29,9 @@ from services.inventory.domain.relations import Edge
 from services.inventory.store import assets as assets_store
 from services.inventory.store import discovery as store
 from services.inventory.store import graph as graph_store
-from services.inventory.store.discovery import KeptLink, Mark, Run, Sighting
+from services.inventory.store import sightings as sightings_store
+from services.inventory.store.discovery import Run
+from services.inventory.store.sightings import KeptLink, Mark, Sighting
 from shared import audit, tasks
 from shared.auth import Caller
 from shared.contracts.inventory import AssetType, Lifecycle
@@ -89,7 +91,7 @@ class Intake:
         """Take in some entries of a scope."""
         at = datetime.now(UTC)
         async with self._db.begin() as tx:
-            await store.lock_intake(tx)
+            await sightings_store.lock_intake(tx)
             counts, problems = replace(self.run.counts), list(self.run.problems)
             entries = await self._told_apart(tx, scope, found)
             differing = [entry for entry in entries if not _is_as_it_was(entry)]
@@ -106,25 +108,25 @@ class Intake:
         period."""
         at = datetime.now(UTC)
         async with self._db.begin() as tx:
-            await store.lock_intake(tx)
+            await sightings_store.lock_intake(tx)
             counts = replace(self.run.counts)
             # What another run has seen since this reading began is not missing because this one was earlier.
             began = at - timedelta(seconds=seconds)
             absent = [
                 row
-                for row in await store.locators_in(tx, self.run.source, scope)
+                for row in await sightings_store.locators_in(tx, self.run.source, scope)
                 if row.locator not in locators and row.changed_at < began
             ]
             missing = [row for row in absent if row.missing_since is None]
             gone = [row for row in absent if is_gone(row.missing_since or at, at, self._grace)]
             counts.missing += len(missing)
             counts.gone += len(gone)
-            await store.set_missing(tx, [row.sighting_id for row in missing], at)
+            await sightings_store.set_missing(tx, [row.sighting_id for row in missing], at)
             if gone:
                 over = [row.sighting_id for row in gone]
-                await store.set_gone(tx, over, at)
-                ended = await store.drop_links(tx, over)
-                elsewhere, begun = await store.resolve_links(tx, await store.names_of(tx, over))
+                await sightings_store.set_gone(tx, over, at)
+                ended = await sightings_store.drop_links(tx, over)
+                elsewhere, begun = await sightings_store.resolve_links(tx, await sightings_store.names_of(tx, over))
                 await _change_edges(tx, ended | elsewhere, begun, at)
             await store.put_scope(
                 tx, self.run.source, scope, self.run.run_id, entries=len(locators), seconds=seconds, reason="", at=at
@@ -160,7 +162,7 @@ class Intake:
         )
 
     async def _told_apart(self, tx: Tx, scope: str, found: Sequence[Found]) -> list[_Seen]:
-        known = await store.marks(tx, self.run.source, scope, [item.locator for item in found])
+        known = await sightings_store.marks(tx, self.run.source, scope, [item.locator for item in found])
         entries = []
         for item in found:
             document = document_of(item)
@@ -177,7 +179,7 @@ class Intake:
                 entry.asset_id, entry.matched_by = entry.mark.asset_id, "its locator"
         await self._match(tx, [entry for entry in entries if entry.asset_id is None], counts, problems, at)
         admitted = [entry for entry in entries if entry.asset_id is not None]
-        await store.put_sightings(
+        await sightings_store.put_sightings(
             tx,
             self.run.source,
             scope,
@@ -214,7 +216,7 @@ class Intake:
     ) -> None:
         """Find out which assets new entries are: one that shares a name with them, one with the same registration key,
         else a new one."""
-        known = await store.assets_by_name(tx, {name for entry in entries for name in _names(entry.found)})
+        known = await sightings_store.assets_by_name(tx, {name for entry in entries for name in _names(entry.found)})
         first: dict[str, _Seen] = {}
         fresh: list[_Seen] = []
         followers: list[tuple[_Seen, _Seen, str]] = []
@@ -274,7 +276,7 @@ class Intake:
         if not ids:
             return set()
         known = {item.asset.asset_id: item.asset for item in await assets_store.get_many(tx, self._caller, ids)}
-        said = await store.sightings_of(tx, ids)
+        said = await sightings_store.sightings_of(tx, ids)
         changed: set[UUID] = set()
         refused: set[UUID] = set()
         # In the order of ids, as everybody who locks several assets does.
@@ -291,7 +293,7 @@ class Intake:
             else:
                 if changes.keys() - {"sources"}:
                     changed.add(asset_id)
-        await store.look_again(tx, refused)
+        await sightings_store.look_again(tx, refused)
         return changed
 
 
@@ -326,7 +328,7 @@ def _testimonies(sightings: Sequence[Sighting]) -> list[Testimony]:
 async def _change_edges(tx: Tx, ended: set[Edge], begun: set[Edge], at: datetime) -> None:
     """End edges that no sighting states any longer, and begin others."""
     ended = ended - begun
-    ended -= await store.still_stated(tx, ended)
+    ended -= await sightings_store.still_stated(tx, ended)
     for change, edges in ((graph_store.unlink, ended), (graph_store.link, begun)):
         # In one order, so that two transactions that change the same edges wait for one another.
         await change(tx, sorted(edges, key=lambda one: (one.from_id, one.to_id, one.relation, one.source)), at)
@@ -339,21 +341,21 @@ async def relink(tx: Tx, source: Source, entries: Mapping[UUID, tuple[UUID, Foun
     Args:
         entries: sighting id -> (its asset, what it says).
     """
-    names = await store.names_of(tx, entries)
-    await store.put_names(tx, {sighting_id: _names(found) for sighting_id, (_, found) in entries.items()})
+    names = await sightings_store.names_of(tx, entries)
+    await sightings_store.put_names(tx, {sighting_id: _names(found) for sighting_id, (_, found) in entries.items()})
     names.update(name for _, found in entries.values() for name in _names(found))
-    before = await store.drop_links(tx, entries)
+    before = await sightings_store.drop_links(tx, entries)
     targets = {link.target for _, found in entries.values() for link in found.links}
-    known = {name: bearer.asset_id for name, bearer in (await store.assets_by_name(tx, targets)).items()}
+    known = {name: bearer.asset_id for name, bearer in (await sightings_store.assets_by_name(tx, targets)).items()}
     kept = [
         # An entry may be merged with what it links to; an asset has no edge to itself.
         KeptLink(sighting_id, source, asset_id, other if (other := known.get(link.target)) != asset_id else None, link)
         for sighting_id, (asset_id, found) in entries.items()
         for link in found.links
     ]
-    await store.add_links(tx, kept)
+    await sightings_store.add_links(tx, kept)
     after = {edge for one in kept if (edge := one.edge) is not None}
-    ended, begun = await store.resolve_links(tx, names)
+    ended, begun = await sightings_store.resolve_links(tx, names)
     await _change_edges(tx, (before | ended) - after, after | begun, at)
 
 
@@ -374,13 +376,13 @@ async def assign_sighting(
         WrongState: that asset is retired.
         KeyTaken: an asset of its own would have the registration key of one that exists.
     """
-    await store.lock_intake(tx)
-    sighting = await store.get_sighting(tx, caller, sighting_id)
+    await sightings_store.lock_intake(tx)
+    sighting = await sightings_store.get_sighting(tx, caller, sighting_id)
     before = sighting.asset_id
     if asset_id == before:
         raise AlreadyItself(f"sighting {sighting_id} is asset {asset_id} already")
     if asset_id is None:
-        if len((await store.sightings_of(tx, [before]))[before]) == 1:
+        if len((await sightings_store.sightings_of(tx, [before]))[before]) == 1:
             raise AlreadyItself(f"nothing else is asset {before}")
         old = (await assets_store.get(tx, caller, before)).asset
         declared = {"owner_team": old.owner_team, **declared_of(sighting.source, sighting.found)}
@@ -399,9 +401,9 @@ async def assign_sighting(
             raise WrongState(f"asset {asset_id} is retired")
         target = asset_id
         why = f"merged from {before} by {caller.subject}: {reason}"
-    await store.assign(tx, sighting_id, target, why)
+    await sightings_store.assign(tx, sighting_id, target, why)
     await relink(tx, sighting.source, {sighting_id: (target, sighting.found)}, at)
-    left = await store.sightings_of(tx, [before, target])
+    left = await sightings_store.sightings_of(tx, [before, target])
     for each in (before, target):
         current = (await assets_store.get(tx, caller, each)).asset
         changes = settled(current, _testimonies(left[each])) if left[each] else {}
@@ -418,4 +420,4 @@ async def assign_sighting(
         target=str(sighting_id),
         detail={"from": str(before), "to": str(target), "reason": reason},
     )
-    return await store.get_sighting(tx, caller, sighting_id)
+    return await sightings_store.get_sighting(tx, caller, sighting_id)

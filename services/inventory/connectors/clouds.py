@@ -32,7 +32,7 @@ _OWNER = frozenset({"owner", "owner-team", "team", "owning-team", "service-owner
 _EMAIL = frozenset({"owner-email", "contact", "owner-contact", "contact-email"})
 _CLASS = frozenset({"data-classification", "classification", "data-class", "dataclassification", "data-sensitivity"})
 _STAGE = frozenset({"environment", "env", "stage", "deployment-env", "deployment-environment"})
-_STAGES: Mapping[str, DeploymentEnvironment] = {
+STAGES: Mapping[str, DeploymentEnvironment] = {
     "prod": DeploymentEnvironment.PRODUCTION,
     "production": DeploymentEnvironment.PRODUCTION,
     "live": DeploymentEnvironment.PRODUCTION,
@@ -41,6 +41,7 @@ _STAGES: Mapping[str, DeploymentEnvironment] = {
     "preprod": DeploymentEnvironment.STAGING,
     "dev": DeploymentEnvironment.DEVELOPMENT,
     "development": DeploymentEnvironment.DEVELOPMENT,
+    "test": DeploymentEnvironment.DEVELOPMENT,
     "research": DeploymentEnvironment.RESEARCH,
     "sandbox": DeploymentEnvironment.RESEARCH,
 }
@@ -67,8 +68,8 @@ def tagged(found: Found, tags: Mapping[str, Any] | None, locator: str) -> Found:
             found = found.declared(at, owner_email=text)
         elif words in _CLASS and text.lower() in set(DataClassification):
             found = found.declared(at, data_classification=DataClassification(text.lower()))
-        elif words in _STAGE and text.lower() in _STAGES:
-            found = found.declared(at, deployment_env=_STAGES[text.lower()])
+        elif words in _STAGE and text.lower() in STAGES:
+            found = found.declared(at, deployment_env=STAGES[text.lower()])
     return found
 
 

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 import aiohttp
 from pydantic import Field, StringConstraints
 
+from services.inventory.connectors.addresses import check_endpoint
 from services.inventory.connectors.clouds import PAGES_LIMIT, Unintelligible, abandon, parsed, side_by_side, tagged
 from services.inventory.connectors.connector import Connector
-from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain import identity
 from services.inventory.domain.asset import SourceKind

@@ -16,8 +16,9 @@ import orjson
 import yaml
 from pydantic import Field, StringConstraints
 
+from services.inventory.connectors.addresses import check_endpoint
+from services.inventory.connectors.clouds import STAGES
 from services.inventory.connectors.connector import Connector
-from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.domain import identity, secrets
 from services.inventory.domain.asset import SourceKind
@@ -52,19 +53,6 @@ _STORES = (
 _MODEL_FLAGS = ("--model", "--model-id", "--model-path", "--model_name", "--hf-model-id", "-m")
 _MODEL_VARIABLES = ("MODEL_ID", "MODEL_NAME", "HF_MODEL_ID", "NIM_MODEL_NAME", "OLLAMA_MODEL", "SERVED_MODEL")
 _OWNER_KEYS = ("team", "owner", "owner-team", "app.kubernetes.io/managed-by-team", "backstage.io/owner")
-_ENVIRONMENTS = {
-    "prod": DeploymentEnvironment.PRODUCTION,
-    "production": DeploymentEnvironment.PRODUCTION,
-    "live": DeploymentEnvironment.PRODUCTION,
-    "staging": DeploymentEnvironment.STAGING,
-    "stage": DeploymentEnvironment.STAGING,
-    "preprod": DeploymentEnvironment.STAGING,
-    "dev": DeploymentEnvironment.DEVELOPMENT,
-    "development": DeploymentEnvironment.DEVELOPMENT,
-    "test": DeploymentEnvironment.DEVELOPMENT,
-    "research": DeploymentEnvironment.RESEARCH,
-    "sandbox": DeploymentEnvironment.RESEARCH,
-}
 _INTERNAL_BALANCER = re.compile(r"internal|intranet|private", re.IGNORECASE)
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 CUSTOM = (
@@ -396,11 +384,11 @@ def _with_owner(shown: Found, entry: Mapping[str, Any], at: str) -> Found:
 
 def _environment(namespace: str, labels: Mapping[str, str]) -> DeploymentEnvironment:
     for key in ("environment", "env", "app.kubernetes.io/environment"):
-        if str(labels.get(key, "")).lower() in _ENVIRONMENTS:
-            return _ENVIRONMENTS[str(labels[key]).lower()]
+        if str(labels.get(key, "")).lower() in STAGES:
+            return STAGES[str(labels[key]).lower()]
     for word in re.split(r"[-_.]", namespace.lower()):
-        if word in _ENVIRONMENTS:
-            return _ENVIRONMENTS[word]
+        if word in STAGES:
+            return STAGES[word]
     return DeploymentEnvironment.PRODUCTION
 
 

@@ -17,11 +17,10 @@ from services.inventory.connectors.web import (
     Api,
     PlatformError,
     Targets,
-    asking,
+    ask_each,
     check_targets,
     listed,
     pages,
-    targets_of,
     text,
 )
 from services.inventory.domain import identity
@@ -179,19 +178,15 @@ def _metrics(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """The registered models of each server."""
-    for target in targets_of(options, settings):
-        name = f"{target.scope} registered models"
-        if harvest.is_read(name):
-            continue
-        async with (
-            harvest.scope(name, failures=(PlatformError,), where=name) as scope,
-            asking(target) as api,
-        ):
-            async for model in pages(partial(_search, api, "registered-models", "registered_models")):
-                if text(model, "name"):
-                    await _read_model(api, model, options, scope)
-                else:
-                    scope.fail(name, "an entry has no name")
+
+    async def read(api: Api, scope: Scope) -> None:
+        async for model in pages(partial(_search, api, "registered-models", "registered_models")):
+            if text(model, "name"):
+                await _read_model(api, model, options, scope)
+            else:
+                scope.fail(scope.name, "an entry has no name")
+
+    await ask_each(options, settings, harvest, " registered models", read)
 
 
 async def _search(

@@ -8,15 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from services.inventory.connectors.connector import Connector
-from services.inventory.connectors.harvest import Harvest
+from services.inventory.connectors.harvest import Harvest, Scope
 from services.inventory.connectors.web import (
     Api,
     PlatformError,
     Targets,
-    asking,
+    ask_each,
     check_targets,
     listed,
-    targets_of,
     text,
 )
 from services.inventory.domain import identity
@@ -123,29 +122,25 @@ def server_of(entries: list[dict[str, Any]]) -> str:
 
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """The models of each server."""
-    for target in targets_of(options, settings):
-        scope_name = f"{target.scope}/models"
-        if harvest.is_read(scope_name):
+    await ask_each(options, settings, harvest, "/models", _read)
+
+
+async def _read(api: Api, scope: Scope) -> None:
+    entries = listed(await api.get("/models"), "data")
+    server = await _server(api, entries)
+    for entry in entries:
+        if not text(entry, "id"):
+            scope.fail(scope.name, "an entry has no id")
             continue
-        async with (
-            harvest.scope(scope_name, failures=(PlatformError,), where=f"GET {scope_name}") as scope,
-            asking(target) as api,
-        ):
-            entries = listed(await api.get("/models"), "data")
-            server = await _server(api, entries)
-            for entry in entries:
-                if not text(entry, "id"):
-                    scope.fail(scope_name, "an entry has no id")
-                    continue
-                shown = served_model(
-                    entry,
-                    target.shown,
-                    server=server,
-                    alone=len(entries) == 1,
-                    open_to_all=not target.headers,
-                )
-                for one in shown:
-                    await scope.add(one)
+        shown = served_model(
+            entry,
+            api.target.shown,
+            server=server,
+            alone=len(entries) == 1,
+            open_to_all=not api.target.headers,
+        )
+        for one in shown:
+            await scope.add(one)
 
 
 async def _server(api: Api, entries: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ What answers is found out by asking: each product has a path of its own that the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,17 +14,16 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 
 from services.inventory.connectors.connector import Connector
-from services.inventory.connectors.harvest import Harvest
+from services.inventory.connectors.harvest import Harvest, Scope
 from services.inventory.connectors.web import (
     TIMEOUT_SECONDS,
     Api,
     PlatformError,
     Target,
     Targets,
-    asking,
+    ask_each,
     check_targets,
     listed,
-    targets_of,
     text,
 )
 from services.inventory.domain import identity
@@ -267,8 +266,8 @@ _COLUMNS = """
 """
 
 
-async def _read_pgvector(target: Target) -> tuple[str | None, list[Collection]]:
-    """The extension's version, and tables with vectors; only the catalogue is read.
+async def _pgvector(target: Target) -> tuple[str, str | None, AsyncIterator[Collection]]:
+    """The same for pgvector: the extension's version, and columns of vectors. Only the catalogue is read.
 
     Raises:
         PlatformError: it cannot be reached, or has no pgvector.
@@ -292,14 +291,14 @@ async def _read_pgvector(target: Target) -> tuple[str | None, list[Collection]]:
         raise PlatformError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     finally:
         connection.terminate()
-    return version, [
-        Collection(
-            f"{row['schema']}.{row['relation']}.{row['attribute']}",
-            f"/{row['schema']}/{row['relation']}/{row['attribute']}",
-            f"{row['dimensions'] if row['dimensions'] > 0 else 'any'} dimensions",
-        )
-        for row in rows
-    ]
+    return "pgvector", version, _columns(rows)
+
+
+async def _columns(rows: Iterable[asyncpg.Record]) -> AsyncIterator[Collection]:
+    for row in rows:
+        place = (row["schema"], row["relation"], row["attribute"])
+        size = row["dimensions"] if row["dimensions"] > 0 else "any"
+        yield Collection(".".join(place), "/" + "/".join(place), f"{size} dimensions")
 
 
 def check(options: Options, settings: InventorySettings) -> None:
@@ -308,24 +307,17 @@ def check(options: Options, settings: InventorySettings) -> None:
 
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """The collections of each store."""
-    for target in targets_of(options, settings):
-        name = f"{target.scope} collections"
-        if harvest.is_read(name):
-            continue
-        async with harvest.scope(name, failures=_FAILURES, where=name) as scope:
-            if target.url.startswith(("postgresql://", "postgres://")):
-                version, collections = await _read_pgvector(target)
-                await scope.add(store_found("pgvector", version, target.shown, open_to_all=False))
-                for collection in collections:
-                    for one in collection_found("pgvector", collection, target.shown):
-                        await scope.add(one)
-                continue
-            async with asking(target) as api:
-                product, version, reading = await _product_of(api)
-                await scope.add(store_found(product, version, target.shown, open_to_all=not target.headers))
-                async for collection in reading:
-                    for one in collection_found(product, collection, target.shown):
-                        await scope.add(one)
+    await ask_each(options, settings, harvest, " collections", _read, _FAILURES)
+
+
+async def _read(api: Api, scope: Scope) -> None:
+    base = api.target.shown
+    in_sql = api.target.url.startswith(("postgresql://", "postgres://"))
+    product, version, reading = await (_pgvector(api.target) if in_sql else _product_of(api))
+    await scope.add(store_found(product, version, base, open_to_all=not in_sql and not api.target.headers))
+    async for collection in reading:
+        for one in collection_found(product, collection, base):
+            await scope.add(one)
 
 
 CONNECTOR = Connector(

@@ -7,16 +7,20 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
 import orjson
 from pydantic import Field, StringConstraints
 
+from services.inventory.connectors.addresses import HTTP, check_address
+from services.inventory.connectors.harvest import Harvest, Scope
 from services.inventory.settings import InventorySettings
 from shared.errors import Invalid
 from shared.models import In
+
+if TYPE_CHECKING:
+    import httpx
 
 ANSWER_LIMIT_BYTES = 16_777_216
 PAGES_LIMIT = 10_000
@@ -60,7 +64,7 @@ class Target:
         return f"{self.name}: {self.shown}" if self.name else self.shown
 
 
-def check_targets(options: Targets, settings: InventorySettings, schemes: Sequence[str] = ("http", "https")) -> None:
+def check_targets(options: Targets, settings: InventorySettings, schemes: Sequence[str] = HTTP) -> None:
     """Raises Invalid for a target that is not configured, an address where none is taken, or one of another kind."""
     if not options.targets and not options.urls:
         raise Invalid("name at least one of targets or urls", field="/options/targets")
@@ -70,20 +74,7 @@ def check_targets(options: Targets, settings: InventorySettings, schemes: Sequen
                 f"there is no discovery target {name!r} in the settings", field=f"/options/targets/{position}"
             )
     for position, url in enumerate(options.urls):
-        if not settings.discovery_endpoint_urls:
-            raise Invalid("this service does not take addresses, only targets", field=f"/options/urls/{position}")
-        try:
-            parts = urlsplit(url)
-            fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            fits = False
-        if not fits:
-            raise Invalid(f"one of {', '.join(schemes)} with a host is needed", field=f"/options/urls/{position}")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            # A run's options are stored and shown.
-            raise Invalid(
-                "an address carries no credential and no query; configure a target", field=f"/options/urls/{position}"
-            )
+        check_address(url, f"/options/urls/{position}", settings, schemes)
 
 
 def targets_of(options: Targets, settings: InventorySettings) -> list[Target]:
@@ -124,6 +115,8 @@ class Api:
         return await self._ask("POST", path, json=body)
 
     async def _ask(self, method: str, path: str, **sent: Any) -> Any:
+        import httpx
+
         for attempt in range(1, TRIES + 1):
             try:
                 async with self._client.stream(method, self.target.url + path, **sent) as answer:
@@ -169,6 +162,8 @@ async def _read(answer: httpx.Response) -> Any:
 @asynccontextmanager
 async def asking(target: Target) -> AsyncIterator[Api]:
     """The server's API, for as long as the block lasts."""
+    import httpx  # only a service that looks at such servers has a use for it; it takes a tenth of a second to import
+
     verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=target.ca_file) if target.ca_file else True
     limits = httpx.Limits(max_connections=8)
     async with httpx.AsyncClient(
@@ -179,6 +174,22 @@ async def asking(target: Target) -> AsyncIterator[Api]:
         trust_env=False,
     ) as client:
         yield Api(target, client)
+
+
+async def ask_each(
+    options: Targets,
+    settings: InventorySettings,
+    harvest: Harvest,
+    what: str,
+    read: Callable[[Api, Scope], Awaitable[None]],
+    failures: tuple[type[Exception], ...] = (PlatformError,),
+) -> None:
+    """Let `read` report what each server has; each is a scope of its own, and fails for itself."""
+    for target in targets_of(options, settings):
+        name = f"{target.scope}{what}"
+        if not harvest.is_read(name):
+            async with harvest.scope(name, failures=failures, where=name) as scope, asking(target) as api:
+                await read(api, scope)
 
 
 def listed(answer: Any, *keys: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest, InMemory
 from services.inventory.domain.claims import Found, ObservationKind
 from services.inventory.settings import InventorySettings
+from services.inventory.tests.apart import taken_for_one
 from shared.contracts.inventory import Relation
 
 SETTINGS = InventorySettings(
@@ -33,6 +34,7 @@ class Look:
         given = connector.options.model_validate(options)
         connector.check(given, SETTINGS)
         await connector.discover(given, SETTINGS, self.harvest, *more)
+        assert not taken_for_one(self.sink.found)
         return self
 
     @property

@@ -15,6 +15,7 @@ from services.inventory.connectors.harvest import Harvest, InMemory
 from services.inventory.domain.claims import Found
 from services.inventory.domain.discovery import Problem
 from services.inventory.settings import DiscoveryTarget, InventorySettings
+from services.inventory.tests.apart import taken_for_one
 
 
 @asynccontextmanager
@@ -80,4 +81,5 @@ async def look(connector: Connector, settings: InventorySettings, **options: Any
     harvest = Harvest(sink)
     await connector.discover(chosen, settings, harvest)
     sink.problems = harvest.problems
+    assert not taken_for_one(sink.found)
     return sink

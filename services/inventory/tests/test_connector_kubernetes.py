@@ -5,18 +5,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiohttp import web
 
 from services.inventory.connectors import kubernetes
 from services.inventory.connectors.kubernetes import Exposure, models_of, product_of
-from services.inventory.domain.asset import key_of, register
 from services.inventory.domain.claims import Found, ObservationKind
-from services.inventory.domain.discovery import Source
-from services.inventory.domain.evidence import declared_of
-from services.inventory.tests.factories import NOW
 from services.inventory.tests.servers import Looked, look, serving, settings_for
 from shared.contracts.inventory import AssetType, DeploymentEnvironment, NetworkExposure, Relation
 
@@ -217,8 +212,7 @@ async def test_names_within_a_cluster_are_no_identity_and_paths_are_no_model() -
     estate["Service"] = [service("a", "a")]
     looked = await looked_at(cluster(estate))
     assert not any(one.identities for one in looked.found)
-    keys = {key_of(register(uuid4(), declared_of(Source.KUBERNETES, one), by="x", at=NOW)) for one in looked.found}
-    assert len(keys) == len(looked.found) == 6
+    assert len(looked.found) == 6  # that none is taken for another, `look` sees to
 
 
 async def test_a_listing_that_repeats_itself_ends() -> None:

@@ -17,6 +17,7 @@ from services.inventory.domain import identity
 from services.inventory.domain.asset import SourceKind
 from services.inventory.domain.claims import Found, ObservationKind, Severity
 from services.inventory.settings import InventorySettings
+from services.inventory.tests.apart import taken_for_one
 from services.inventory.tests.repository_estate import COMMIT, PROMPT, SECRETS, plant
 from shared.contracts.inventory import AssetType, DataClassification, DeploymentEnvironment, Relation
 from shared.errors import Invalid
@@ -49,6 +50,7 @@ async def look(root: Path, *paths: str, settings: InventorySettings | None = Non
     harvest = Harvest(sink)
     allowed = settings or InventorySettings.model_construct(discovery_roots=(root,))
     await CONNECTOR.discover(Options(paths=[str(root / path) for path in paths or ("",)]), allowed, harvest)
+    assert not taken_for_one(sink.found)
     return Look(root, sink, harvest)
 
 

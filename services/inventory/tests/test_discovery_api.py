@@ -97,6 +97,17 @@ async def test_a_schedule_asks_for_a_run_when_it_is_due_and_not_while_the_last_g
         ({"source": "openai_compatible", "options": {}}, "/options/targets"),
         ({"source": "openai_compatible", "options": {"urls": ["ftp://x.example"]}}, "/options/urls/0"),
         ({"source": "openai_compatible", "options": {"urls": ["http://x.example"], "key": "x"}}, "/options/key"),
+        ({"source": "openai_compatible", "options": {"urls": ["http://u:pw@x.example"]}}, "/options/urls/0"),
+        ({"source": "openai_compatible", "options": {"urls": ["http://169.254.169.254/latest"]}}, "/options/urls/0"),
+        ({"source": "openai_compatible", "options": {"urls": ["http://[::ffff:169.254.169.254]/"]}}, "/options/urls/0"),
+        (
+            {"source": "kubernetes", "options": {"cluster": "c", "endpoint_url": "http://u:pw@h"}},
+            "/options/endpoint_url",
+        ),
+        (
+            {"source": "kubernetes", "options": {"cluster": "c", "endpoint_url": "http://h/?t=1"}},
+            "/options/endpoint_url",
+        ),
         ({"source": "kubernetes", "options": {"cluster": "c", "namespaces": ["Bad_Name"]}}, "/options/namespaces/0"),
     ],
 )

@@ -25,6 +25,7 @@ from services.inventory.connectors.harvest import Harvest, InMemory
 from services.inventory.domain.asset import Digest, SourceKind
 from services.inventory.domain.claims import Found, ObservationKind, Severity
 from services.inventory.settings import InventorySettings
+from services.inventory.tests.apart import taken_for_one
 from services.inventory.tests.benign_models import TENSORS, state_dict, torch_file
 from services.inventory.tests.hostile_archives import torch_archive
 from services.inventory.tests.hostile_models import gguf, h5_of, safetensors
@@ -114,6 +115,7 @@ async def looked(
     harvest = Harvest(sink, entries_limit=limit)
     settings = having(*(roots or paths))
     await discover(Options(paths=[str(path) for path in paths], **options), settings, harvest)
+    assert not taken_for_one(sink.found)
     return sink, harvest
 
 
@@ -161,6 +163,22 @@ async def test_a_snapshot_of_the_hub_tells_its_licence_lineage_and_digests(tmp_p
     assert sink.complete_scopes == {
         str(tmp_path): {str(snapshot), "hf:mistralai/Mistral-7B-v0.1", "dataset:hf:acme/tickets"}
     }
+
+
+async def test_folders_of_one_name_are_different_models(tmp_path: Path) -> None:
+    for team in ("search", "claims"):
+        write(tmp_path / team / "final" / "config.json", {"model_type": "bert"})
+    sink, _ = await looked(tmp_path)  # which sees to it that none would be taken for another
+    assert [found.value("name") for found in sink.found] == ["Local HF: final"] * 2
+
+
+async def test_datasets_of_the_hub_are_different_datasets(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / f"datasets--acme--{name}" / "snapshots" / COMMIT
+        write(folder / "README.md", "---\nlicense: mit\n---\n")
+        write(folder.parents[1] / "refs" / "main", COMMIT)
+    sink, _ = await looked(tmp_path)
+    assert {found.value("model_name") for found in sink.found} == {"acme/one", "acme/two"}
 
 
 async def test_only_the_revision_that_main_names_is_the_repository_itself(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
+from services.inventory.connectors.addresses import check_endpoint
 from services.inventory.connectors.clouds import PAGES_LIMIT, Remembered, Unintelligible, abandon, parsed, side_by_side
-from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest
 from services.inventory.settings import InventorySettings
 from shared.errors import Invalid

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
+from services.inventory.connectors.addresses import check_endpoint
 from services.inventory.connectors.azure.entries import (
     account_entry,
     connection_entry,
@@ -29,7 +30,6 @@ from services.inventory.connectors.azure.entries import (
 )
 from services.inventory.connectors.clouds import PAGES_LIMIT, Unintelligible, abandon, answers, side_by_side, tagged
 from services.inventory.connectors.connector import Connector
-from services.inventory.connectors.endpoints import check_endpoint
 from services.inventory.connectors.harvest import Harvest, Scope
 from services.inventory.domain.discovery import Source
 from services.inventory.settings import InventorySettings

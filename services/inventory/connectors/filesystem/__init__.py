@@ -11,16 +11,16 @@ import threading
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.filesystem.disk import Disk
 from services.inventory.connectors.filesystem.hashing import Hasher, InMemoryDigests
 from services.inventory.connectors.filesystem.look import Walk
 from services.inventory.connectors.harvest import Harvest, Scope
+from services.inventory.connectors.paths import Paths, allowed, check_paths
 from services.inventory.domain.discovery import Source
 from services.inventory.settings import InventorySettings
-from shared.errors import Invalid
 from shared.models import In
 
 
@@ -28,11 +28,9 @@ class Options(In):
     """What a run over disks must and may say."""
 
     paths: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=4_096)]],
+        Paths,
         Field(
-            min_length=1,
-            max_length=50,
-            description="Absolute folders below a configured root. Each is one scope: what it no longer holds is gone.",
+            description="Absolute folders below a configured root. Each is one scope: what it no longer holds is gone."
         ),
     ]
     hash_weights: Annotated[
@@ -48,40 +46,25 @@ class Options(In):
 
 
 def check(options: Options, settings: InventorySettings) -> None:
-    """Raises Invalid for a path that is not absolute or not below a configured root."""
-    for position, path in enumerate(options.paths):
-        if not Path(path).is_absolute() or _allowed(path, settings) is None:
-            raise Invalid(
-                "only absolute paths below the configured discovery roots are read",
-                field=f"/options/paths/{position}",
-            )
-
-
-def _allowed(path: str, settings: InventorySettings) -> tuple[Path, Path] | None:
-    """The path and the root it lies below, both free of links; None when it lies below none."""
-    try:
-        resolved = Path(path).resolve()
-        roots = [root.resolve() for root in settings.discovery_roots]
-    except (OSError, RuntimeError, ValueError):
-        return None
-    return next(((resolved, root) for root in roots if resolved.is_relative_to(root)), None)
+    """Raises Invalid for a path that this service does not read."""
+    check_paths(options.paths, settings)
 
 
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
     """Look through every path."""
     digests = InMemoryDigests()
     for path in dict.fromkeys(options.paths):
-        allowed = _allowed(path, settings)
-        name = str(allowed[0]) if allowed else path
+        place = allowed(path, settings)
+        name = str(place[0]) if place else path
         if harvest.is_read(name):
             continue
         async with harvest.scope(name) as scope:
-            if allowed is None:
+            if place is None:
                 scope.fail(path, "lies outside the configured roots")
-            elif hindrance := _hindrance(allowed[0]):
+            elif hindrance := _hindrance(place[0]):
                 scope.fail(path, hindrance)
             else:
-                await _walk(allowed[0], allowed[1], options, digests, scope)
+                await _walk(*place, options, digests, scope)
 
 
 def _hindrance(path: Path) -> str | None:

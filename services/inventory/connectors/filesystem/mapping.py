@@ -107,6 +107,8 @@ def model(seen: Folder) -> Found:
             _INFERRED, name_at, name=f"Local HF: {name}", model_provider="huggingface", model_name=name,
             source_url=f"{HUB}/{name}" if REPOSITORY_ID.fullmatch(name) and (seen.repository or base) else None,
             deployment_env=DeploymentEnvironment.PRODUCTION,
+            # Many a folder is called `final`: what no repository's name tells apart, its place does.
+            api_endpoint=None if seen.repository or base else PurePath(seen.path).as_uri(),
         )  # fmt: skip
     else:
         made = made.with_claims(_INFERRED, seen.path, model_name=_facts(seen).get("title"))
@@ -127,6 +129,7 @@ def dataset(seen: Folder) -> Found:
             _INFERRED,
             seen.path,
             model_provider="huggingface",
+            model_name=name,
             source_url=f"{HUB}/datasets/{name}",
             model_version=seen.revision,
         )

@@ -12,14 +12,14 @@ import threading
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from services.inventory.connectors.connector import Connector
 from services.inventory.connectors.harvest import Harvest
+from services.inventory.connectors.paths import Paths, allowed, check_paths
 from services.inventory.connectors.repository import reading, walk
 from services.inventory.domain.discovery import Source
 from services.inventory.settings import InventorySettings
-from shared.errors import Invalid
 from shared.models import In
 
 AT_ONCE = 2
@@ -28,34 +28,17 @@ AT_ONCE = 2
 
 class Options(In):
     paths: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=4_096)]],
+        Paths,
         Field(
-            min_length=1,
-            max_length=50,
             description="Absolute paths of repositories, of folders that hold repositories, or of folders with "
-            "configurations, all below the configured discovery roots. Each repository is a scope of its own.",
+            "configurations, all below the configured discovery roots. Each repository is a scope of its own."
         ),
     ]
 
 
 def check(options: Options, settings: InventorySettings) -> None:
-    """Raises Invalid for a path that is not absolute or not below a configured root."""
-    for position, path in enumerate(options.paths):
-        if not Path(path).is_absolute() or allowed(path, settings) is None:
-            raise Invalid(
-                "only absolute paths below the configured discovery roots are read",
-                field=f"/options/paths/{position}",
-            )
-
-
-def allowed(path: str, settings: InventorySettings) -> tuple[Path, Path] | None:
-    """The path and the root it lies below, both free of links; None when it lies below none."""
-    try:
-        resolved = Path(path).resolve()
-        roots = [root.resolve() for root in settings.discovery_roots]
-    except (OSError, RuntimeError, ValueError):
-        return None
-    return next(((resolved, root) for root in roots if resolved.is_relative_to(root)), None)
+    """Raises Invalid for a path that this service does not read."""
+    check_paths(options.paths, settings)
 
 
 async def discover(options: Options, settings: InventorySettings, harvest: Harvest) -> None:
